@@ -1,0 +1,1 @@
+//! The load client that ebb is tested and measured with.

@@ -1,0 +1,222 @@
+//! `ebb proxy`: the flags, and what they come to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::config::{
+    AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, UpstreamConfig, parse_addr,
+    parse_bytes, parse_duration,
+};
+
+/// File descriptors kept back for listeners, the admin port, logs and the runtime itself.
+const RESERVED_FDS: u64 = 64;
+
+/// The flags of `ebb proxy`.
+#[derive(Debug, Args)]
+pub(crate) struct ProxyArgs {
+    /// What to listen on and where it goes, like 8080=3000; may be given several times
+    #[arg(
+        long = "forward",
+        env = "EBB_FORWARD",
+        required = true,
+        value_name = "[http://][ADDR:]PORT=UPSTREAM",
+        value_delimiter = ','
+    )]
+    forwards: Vec<Forward>,
+
+    /// Where /drain, probes and metrics are served
+    #[arg(long, env = "EBB_ADMIN", default_value = "[::]:9900", value_name = "ADDR:PORT", value_parser = parse_addr)]
+    admin: SocketAddr,
+
+    /// A file with the bearer token that callers from other addresses need for /drain and /undrain
+    #[arg(long, env = "EBB_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+
+    /// Lets every address drain, without a token
+    #[arg(long, env = "EBB_ADMIN_OPEN")]
+    admin_open: bool,
+
+    /// The pod's terminationGracePeriodSeconds
+    #[arg(long, env = "EBB_GRACE_PERIOD", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
+    grace_period: Duration,
+
+    /// Kept back from the grace period for the app's own shutdown
+    #[arg(long, env = "EBB_APP_SHUTDOWN", default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
+    app_shutdown: Duration,
+
+    /// New connections are accepted at least this long after the drain began
+    #[arg(long, env = "EBB_LAME_DUCK_MIN", default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
+    lame_duck_min: Duration,
+
+    /// New connections are accepted at most this long after the drain began
+    #[arg(long, env = "EBB_LAME_DUCK_MAX", default_value = "15s", value_name = "DURATION", value_parser = parse_duration)]
+    lame_duck_max: Duration,
+
+    /// Between the two, this long without a new connection ends lame duck
+    #[arg(long, env = "EBB_QUIET", default_value = "3s", value_name = "DURATION", value_parser = parse_duration)]
+    quiet: Duration,
+
+    /// A User-Agent prefix of a prober whose requests do not count as arrivals; may be given several times
+    #[arg(
+        long = "probe-user-agent",
+        env = "EBB_PROBE_USER_AGENT",
+        value_name = "PREFIX",
+        value_delimiter = ','
+    )]
+    probe_user_agents: Vec<String>,
+
+    /// Event loops, each one thread [default: the CPUs it may use, at most 2]
+    #[arg(long, env = "EBB_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: Option<u16>,
+
+    /// A keep-alive connection without a request is closed after this
+    #[arg(long, env = "EBB_IDLE_TIMEOUT", default_value = "620s", value_name = "DURATION", value_parser = parse_duration)]
+    idle_timeout: Duration,
+
+    /// A request head must be complete this long after its first byte
+    #[arg(long, env = "EBB_HEADER_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
+    header_timeout: Duration,
+
+    /// Unused connections to the app are dropped after this; keep it below the app's own keep-alive
+    #[arg(long, env = "EBB_UPSTREAM_IDLE", default_value = "1s", value_name = "DURATION", value_parser = parse_duration)]
+    upstream_idle: Duration,
+
+    /// A connection to the app must stand within this
+    #[arg(long, env = "EBB_CONNECT_TIMEOUT", default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
+    connect_timeout: Duration,
+
+    /// Client connections at a time [default: from the file descriptor limit]
+    #[arg(long, env = "EBB_MAX_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
+
+    /// The largest request head
+    #[arg(long, env = "EBB_MAX_HEADER_BYTES", default_value = "64KiB", value_name = "BYTES", value_parser = parse_header_bytes)]
+    max_header_bytes: usize,
+
+    /// What becomes of X-Forwarded-For, -Proto and -Host
+    #[arg(long, env = "EBB_FORWARDED", default_value = "append", value_enum)]
+    forwarded: Forwarded,
+
+    /// One line a request on standard output
+    #[arg(long, env = "EBB_ACCESS_LOG", default_value = "off", value_enum)]
+    access_log: AccessLog,
+
+    /// The format of ebb's own log [default: text on a terminal, else json]
+    #[arg(long, env = "EBB_LOG_FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+/// The format of ebb's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+fn parse_header_bytes(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text)?;
+    // Below 8 KiB hyper refuses the size; above 1 MiB one client could hold that much for nothing.
+    if (8 << 10..=1 << 20).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("it must lie between 8KiB and 1MiB".to_owned())
+    }
+}
+
+impl ProxyArgs {
+    /// Runs the sidecar until it has been drained and told to end.
+    pub(crate) fn run(self) -> ExitCode {
+        match self.config() {
+            Ok(_config) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(2)
+            }
+        }
+    }
+
+    fn config(self) -> Result<Config, String> {
+        let budget = Budget::new(
+            self.grace_period,
+            self.app_shutdown,
+            self.lame_duck_min,
+            self.lame_duck_max,
+            self.quiet,
+        )
+        .map_err(|error| error.to_string())?;
+        for (flag, value) in [
+            ("--idle-timeout", self.idle_timeout),
+            ("--header-timeout", self.header_timeout),
+            ("--connect-timeout", self.connect_timeout),
+        ] {
+            if value.is_zero() {
+                return Err(format!(
+                    "{flag} 0s would close every connection at once: write a duration above zero"
+                ));
+            }
+        }
+        for (i, forward) in self.forwards.iter().enumerate() {
+            let same = |other: &&Forward| other.listen == forward.listen && forward.listen.port != 0;
+            if self.forwards[..i].iter().any(|other| same(&other)) {
+                let port = forward.listen.port;
+                return Err(format!("--forward listens on port {port} twice: give each port once"));
+            }
+        }
+        Ok(Config {
+            workers: self.workers.map_or_else(default_workers, usize::from),
+            budget,
+            probe_user_agents: self.probe_user_agents,
+            limits: Limits {
+                idle_timeout: self.idle_timeout,
+                header_timeout: self.header_timeout,
+                max_connections: self.max_connections.map_or_else(default_max_connections, |n| n as usize),
+                max_header_bytes: self.max_header_bytes,
+            },
+            upstream: UpstreamConfig { idle: self.upstream_idle, connect_timeout: self.connect_timeout },
+            forwarded: self.forwarded,
+            access_log: self.access_log,
+            admin: AdminConfig {
+                addr: self.admin,
+                token: read_token(self.admin_token_file)?,
+                open: self.admin_open,
+            },
+            forwards: self.forwards,
+        })
+    }
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(2)
+}
+
+/// Each client may need a connection to the app as well.
+fn default_max_connections() -> usize {
+    let fds = crate::sys::raise_fd_limit();
+    usize::try_from(fds.saturating_sub(RESERVED_FDS) / 2).unwrap_or(usize::MAX).max(1)
+}
+
+/// The token from `--admin-token-file` or, failing that, from `EBB_ADMIN_TOKEN`.
+fn read_token(file: Option<PathBuf>) -> Result<Option<String>, String> {
+    let (source, text) = match file {
+        Some(path) => {
+            let name = format!("--admin-token-file {}", path.display());
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("{name}: {error}"))?;
+            (name, text)
+        }
+        None => match std::env::var("EBB_ADMIN_TOKEN") {
+            Ok(text) => ("EBB_ADMIN_TOKEN".to_owned(), text),
+            Err(_) => return Ok(None),
+        },
+    };
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("{source}: the token must be one word of visible ASCII characters"));
+    }
+    Ok(Some(token.to_owned()))
+}

@@ -1,0 +1,10 @@
+//! ebb: a reverse-proxy sidecar that lets a pod go away without losing a connection.
+//!
+//! The modules in reading order are the map. A request's path: [`listener`] → [`connection`] → [`proxy`] →
+//! [`upstream`]. A drain's path: [`drain`], top to bottom. The rest are side doors.
+//! Dependencies point downwards only; [`drain::watch`], [`metrics`] and a module's own part of [`config`]
+//! are leaves that anyone may use.
+
+pub mod cli;
+pub mod config;
+pub mod sys;
