@@ -90,7 +90,10 @@ async fn it_dies_when_drained() {
 /// Kills the app, waits until ebb has seen it, and starts it again.
 async fn restart(app: &mut App, ebb: &Ebb) {
     app.kill().await;
-    ebb.logged("that the app has gone", |line| line["message"] == "app gone").await;
+    ebb.logged("that the app has gone", |line| {
+        line["message"] == "the app has changed" && line["app"] != "Up"
+    })
+    .await;
     app.start();
 }
 
