@@ -77,9 +77,7 @@ async fn a_request_on_an_idle_connection_while_draining_is_the_last() {
     let mut client = idle_clients(&ebb, 1).await.remove(0);
     let hook = ebb.drain().await;
     ebb.phase("draining").await;
-    let response = client.get("/last").await;
-    assert_eq!(response.status(), 200);
-    assert!(response.closes(), "{}", response.head);
+    assert_eq!(client.get_until_told("/last").await.status(), 200);
     client.expect_fin().await;
     assert_eq!(hook.report().await["outcome"], "clean");
 }
@@ -132,9 +130,7 @@ async fn a_connection_without_a_byte_is_served_or_closed() {
     let mut late = ebb.client().await;
     let hook = ebb.drain().await;
     ebb.phase("draining").await;
-    let response = late.get("/first").await;
-    assert_eq!(response.status(), 200);
-    assert!(response.closes(), "{}", response.head);
+    assert_eq!(late.get_until_told("/first").await.status(), 200);
     late.expect_fin().await;
     silent.expect_fin().await;
     assert_eq!(hook.report().await["outcome"], "clean");
@@ -151,9 +147,8 @@ async fn a_client_that_never_closes_does_not_hold_the_drain() {
     let start = Instant::now();
     let hook = ebb.drain().await;
     ebb.phase("draining").await;
-    if told.get("/second").await.closes() {
-        told.expect_fin().await;
-    }
+    told.get_until_told("/second").await;
+    told.expect_fin().await;
     idle.expect_fin().await;
     let report = hook.report().await;
     assert_eq!(report["outcome"], "clean", "{report}");
@@ -167,7 +162,7 @@ async fn a_client_that_never_closes_does_not_hold_the_drain() {
 async fn a_response_that_the_client_has_not_read_is_not_erased() {
     let body = "y".repeat(100_000);
     let mut app = App::scripted();
-    let ebb = Ebb::start_with(&app, AT_ONCE).await;
+    let ebb = Ebb::start(&app).await;
     let mut client = ebb.client().await;
     client.send_get("/big").await;
     let mut exchange = app.request().await;

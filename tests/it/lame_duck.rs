@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{App, Client, Ebb, Traffic};
@@ -80,7 +81,7 @@ async fn probes_do_not_prolong_it() {
         "my-prober/",
     ];
     let ebb = Ebb::start_with(&app, &flags).await;
-    let mut probers = tokio::task::JoinSet::new();
+    let mut probers = JoinSet::new();
     for agent in ["kube-probe/1.33", "GoogleHC/1.0", "ELB-HealthChecker/2.0", "Envoy/HC", "my-prober/7"] {
         probers.spawn(probe(ebb.addr(), agent));
     }
@@ -113,7 +114,7 @@ async fn new_connections_are_served_and_not_told_at_once() {
     let response = client.get("/").await;
     assert_eq!((response.status(), response.closes()), (200, false), "{}", response.head);
     // It asks on until it is told, which a busy client is before draining begins.
-    while !client.get("/").await.closes() {}
+    client.get_until_told("/").await;
     assert_eq!(ebb.status().await["phase"], "lame-duck");
     client.expect_fin().await;
 }
@@ -132,23 +133,22 @@ async fn open_connections_are_told_in_lame_duck_but_not_all_at_once() {
     }
     let hook = ebb.drain().await;
     ebb.phase("lame-duck").await;
-    // The first round comes right after the trigger: most are not told yet.
-    let mut told_at_once = 0;
-    let mut open = Vec::new();
+    // Each asks without a pause until it is told, so none is ever idle.
+    let mut asking = JoinSet::new();
+    let trigger = Instant::now();
     for mut client in clients {
-        if client.get("/").await.closes() {
-            told_at_once += 1;
-        } else {
-            open.push(client);
-        }
+        asking.spawn(async move {
+            client.get_until_told("/").await;
+            let told = trigger.elapsed();
+            client.expect_fin().await;
+            told
+        });
     }
-    assert!(told_at_once < 30, "{told_at_once} of 40 were told to go at once");
-    for client in &mut open {
-        while !client.get("/").await.closes() {}
-        client.expect_fin().await;
-    }
+    let mut told = asking.join_all().await;
     assert_eq!(ebb.status().await["phase"], "lame-duck", "all were told before draining");
-    drop(open);
+    told.sort();
+    let spread = told[39] - told[0];
+    assert!(spread > Duration::from_millis(900), "all were told within {spread:?}: {told:?}");
     assert_eq!(hook.report().await["outcome"], "clean");
 }
 

@@ -1,6 +1,8 @@
 //! Requests and responses: versions, keep-alive, pipelining, statuses without a body, `Expect`.
 
-use crate::support::{App, Client, Ebb, End, within};
+use std::time::Duration;
+
+use crate::support::{App, Client, Ebb, End, let_time_pass, within};
 
 /// Guards: the client's keep-alive, and the pool of connections to the app.
 #[tokio::test]
@@ -185,6 +187,38 @@ async fn a_final_status_instead_of_100_is_passed_on() {
     exchange.answer("417 Expectation Failed", "not here").await.unwrap();
     let response = client.response().await;
     assert_eq!((response.status(), response.text()), (417, "not here"));
+}
+
+/// Guards: the same, however long the app thinks about it.
+#[tokio::test]
+async fn a_slow_refusal_is_heard_before_the_body_is_asked_for() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let mut client = ebb.client().await;
+    client.send(EXPECTING).await;
+    let mut exchange = app.request().await;
+    let_time_pass(Duration::from_millis(1500)).await;
+    exchange.answer("417 Expectation Failed", "not here").await.unwrap();
+    let response = client.response().await;
+    assert_eq!((response.status(), response.text()), (417, "not here"));
+}
+
+/// Guards: an app that never says 100, and a client that gives up waiting for it: the body goes its way.
+#[tokio::test]
+async fn a_client_that_gives_up_waiting_for_100_is_served() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let mut client = ebb.client().await;
+    client.send(EXPECTING).await;
+    let mut exchange = app.request().await;
+    client.send("hello").await;
+    assert_eq!(within("the body", exchange.body()).await.unwrap().bytes, b"hello");
+    exchange.answer("200 OK", "done").await.unwrap();
+    let mut response = client.response().await;
+    if response.status() == 100 {
+        response = client.response().await;
+    }
+    assert_eq!((response.status(), response.text()), (200, "done"));
 }
 
 /// Guards: a client that does not wait for the 100 (RFC 9110 section 10.1.1 lets it) is served all the same.

@@ -82,6 +82,21 @@ impl Client {
         self.response().await
     }
 
+    /// Asks again and again until a response says that it is the last, which it returns. The log says that a
+    /// phase has begun a moment before every worker has heard of it.
+    pub(crate) async fn get_until_told(&mut self, target: &str) -> Response {
+        let told = async {
+            loop {
+                let response = self.get(target).await;
+                if response.closes() {
+                    return response;
+                }
+                assert_eq!(response.status(), 200, "{}", response.head);
+            }
+        };
+        within("being told to go", told).await
+    }
+
     /// Reads the next chunk of a chunked body as text.
     pub(crate) async fn chunk(&mut self) -> String {
         let chunk = within("a chunk", self.wire.chunk()).await.expect("a chunk");
