@@ -162,8 +162,7 @@ async fn it_restarts_after_sigterm() {
     let (mut client, exchange) = held(&mut app, &ebb).await;
     ebb.signal(libc::SIGTERM);
     ebb.phase("draining").await;
-    app.kill().await;
-    app.start();
+    restart(&mut app, &ebb).await;
     drop(exchange);
     client.response().await.assert_error(502, "upstream-reset");
     drop(client);

@@ -1,11 +1,13 @@
 //! New connections while ebb stops listening: each is served or refused, none is reset.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::{App, Ebb, Traffic, let_time_pass};
+use crate::support::{App, Ebb, Traffic, let_time_pass, within};
 
 /// Guards: the lossless close: handshakes under way and connections in the accept queue when the listeners
 /// close. Clients connect without a pause through the whole of it.
@@ -23,6 +25,24 @@ async fn connecting_through_the_close_loses_nothing() {
         let report = hook.report().await;
         assert_eq!(report["outcome"], "clean", "{report}");
     }
+}
+
+/// Guards: new SYNs are steered away before the queues are emptied: from the moment that draining has begun
+/// none becomes a connection, so the queues do come to their end however many clients knock.
+#[tokio::test]
+async fn a_connection_begun_while_draining_is_refused() {
+    let app = App::hello();
+    let ebb = Ebb::start(&app).await;
+    let hook = ebb.drain().await;
+    ebb.phase("draining").await;
+    let mut knocking = JoinSet::new();
+    for _ in 0..16 {
+        knocking.spawn(TcpStream::connect(ebb.addr()));
+    }
+    for knock in within("an answer to each", knocking.join_all()).await {
+        assert_eq!(knock.map(drop).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+    assert_eq!(hook.report().await["outcome"], "clean");
 }
 
 /// Guards: the accept queue is emptied before the listeners close. The connections came while ebb stood still,

@@ -164,9 +164,12 @@ async fn sigterm_when_the_app_has_gone() {
             .await;
     let mut idle = ebb.client().await;
     assert_eq!(idle.get("/").await.status(), 200);
+    let mut half = ebb.client().await;
+    half.send("GET / HTTP/1.1\r\nHost: app").await;
     app.kill().await;
     let start = Instant::now();
     ebb.signal(libc::SIGTERM);
+    // Half a head alone would hold the drain for --header-timeout, half a minute.
     assert_eq!(ebb.exit().await.code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(10), "ebb took {:?}", start.elapsed());
     assert_eq!(idle.rest().await.0, b"");

@@ -35,6 +35,8 @@ pub(crate) struct Deletion {
     pub(crate) report: Value,
     /// Requests that the app had not answered when its SIGTERM came.
     pub(crate) app_in_flight: usize,
+    /// From the deletion to the end of the hook.
+    pub(crate) hook: Duration,
     /// How ebb ended.
     pub(crate) ebb: ExitStatus,
     /// From the deletion to ebb's end.
@@ -47,17 +49,18 @@ impl Kubelet {
     pub(crate) async fn delete(self, mut app: App, mut ebb: Ebb) -> Deletion {
         let deleted = Instant::now();
         let pod = (super::own_address(), ebb.admin.port()).into();
-        let hook = Hook::call(pod, self.headers).await;
+        let waiting = Hook::call(pod, self.headers).await;
         if self.order == Order::Classic {
             ebb.signal(libc::SIGTERM);
         }
-        let report = hook.report().await;
+        let report = waiting.report().await;
+        let hook = deleted.elapsed();
         let app_in_flight = app.in_flight();
         app.kill().await;
         if self.order == Order::Native {
             ebb.signal(libc::SIGTERM);
         }
         let status = ebb.exit_or_kill(self.grace.saturating_sub(deleted.elapsed())).await;
-        Deletion { report, app_in_flight, ebb: status, took: deleted.elapsed() }
+        Deletion { report, app_in_flight, hook, ebb: status, took: deleted.elapsed() }
     }
 }
