@@ -9,16 +9,12 @@ use super::router::{Answer, text};
 use crate::config::AdminConfig;
 
 /// Lets a caller pass, or says why not.
-pub(super) fn check(config: &AdminConfig, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Answer> {
+pub(super) fn check(config: &AdminConfig, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refused> {
     if config.open || peer.ip().to_canonical().is_loopback() {
         return Ok(());
     }
     let Some(token) = &config.token else {
-        return Err(text(
-            StatusCode::FORBIDDEN,
-            "only from the loopback: start ebb with --admin-token-file (or EBB_ADMIN_TOKEN) and send that \
-             token, or with --admin-open",
-        ));
+        return Err(Refused::NotOpen);
     };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     if bearer(given).is_some_and(|given| same(given, token.as_bytes())) {

@@ -169,13 +169,14 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // Asking for a frame lets the connection know that one is wanted, so it is asked before and after.
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if polled.is_pending() {
-            if let Some(conn) = &mut self.conn {
-                let over = conn.drive(cx).is_ready();
-                polled = Pin::new(&mut self.incoming).poll_frame(cx);
-                if over {
-                    self.conn = None;
-                }
+        let this = &mut *self;
+        if polled.is_pending()
+            && let Some(conn) = &mut this.conn
+        {
+            let over = conn.drive(cx).is_ready();
+            polled = Pin::new(&mut this.incoming).poll_frame(cx);
+            if over {
+                this.conn = None;
             }
         }
         let frame = ready!(polled);
