@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep, timeout};
 
 use crate::config::{AdminConfig, Config};
-use crate::drain::controller::Handle;
+use crate::drain::handle::Handle;
 use crate::metrics::Metrics;
 
 mod access;

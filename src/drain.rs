@@ -7,15 +7,17 @@
 //!     └─────────────────────┴── the app went and came back, or /undrain ─┘   (never after SIGTERM)
 //! ```
 //!
-//! [`controller`] decides, [`watch`] carries the decision to the workers and brings their reports back,
+//! [`controller`] decides ([`handle`] is how it is spoken to, [`surroundings`] what it acts on), [`watch`] carries the decision to the workers and brings their reports back,
 //! [`notice`] says when each connection is told to go, [`arrivals`] measures the propagation delay,
 //! [`report`] is what the callers get. Nothing here knows of HTTP.
 
 pub mod arrivals;
 pub mod controller;
+pub mod handle;
 pub mod notice;
 pub mod report;
 pub mod signals;
+pub mod surroundings;
 pub mod watch;
 
 /// Where the drain stands. The names are used everywhere: logs, metrics, docs.

@@ -1,15 +1,16 @@
 //! Decides the phases: one task, which everybody else only sends messages to.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::arrivals::Arrivals;
+use super::handle::{self, Command, Handle, SharedState, UndrainError};
 use super::report::{Ends, Outcome, Report, Seconds, Tally, seconds};
+use super::surroundings::{App, Surroundings};
 use super::watch::{self, LAST_WORDS, Orders, Plan, Publisher};
 use super::{Phase, Trigger};
 use crate::config::Budget;
@@ -22,110 +23,6 @@ const WITHOUT_APP: Duration = Duration::from_secs(2);
 
 /// What a worker may take beyond the deadline and the last words before it is given up.
 const SLACK: Duration = Duration::from_millis(300);
-
-/// What the controller acts on. The program's real one is in the composition root.
-pub trait Surroundings {
-    /// Steers new SYNs away from all listeners; false where that is not possible.
-    fn steer(&mut self) -> bool;
-    /// All listeners are closed: from now on SYNs are to be refused.
-    fn shut(&mut self);
-    /// Binds the listeners again and hands them to the workers, as generation `generation`.
-    ///
-    /// # Errors
-    /// What the kernel says; then nothing has changed.
-    fn reopen(&mut self, generation: u64) -> io::Result<()>;
-    /// Looks whether the app is there.
-    fn look_at_app(&self) -> impl Future<Output = App> + Send;
-    /// How connections have ended since the process began.
-    fn tally(&self) -> Tally;
-    /// A phase has begun.
-    fn entered(&mut self, phase: Phase);
-    /// A drain is over.
-    fn ended(&mut self, report: &Report);
-}
-
-/// What can be seen of the app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum App {
-    /// It accepts connections, or that can't be told.
-    Up,
-    /// It does not listen, but requests that it has taken are still under way.
-    Leaving,
-    /// It does not listen and holds no connection.
-    Gone,
-}
-
-/// A message to the controller.
-#[derive(Debug)]
-enum Command {
-    Trigger(Trigger, Option<oneshot::Sender<Report>>),
-    Undrain(oneshot::Sender<Result<(), UndrainError>>),
-}
-
-/// Why there is no way back.
-#[derive(Debug, thiserror::Error)]
-pub enum UndrainError {
-    /// The pod is going away.
-    #[error("SIGTERM has been received: this process is about to end")]
-    Terminating,
-    /// A listener can't be bound again.
-    #[error("cannot listen again: {0}")]
-    Bind(#[from] io::Error),
-    /// The controller is gone.
-    #[error("this process is ending")]
-    Ending,
-}
-
-/// Talks to the controller; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
-    state: Arc<Mutex<State>>,
-}
-
-/// What everybody may know.
-#[derive(Debug, Clone)]
-pub struct State {
-    /// The phase.
-    pub phase: Phase,
-    /// When the drain under way began.
-    pub trigger: Option<Instant>,
-    /// When it will be cut short.
-    pub deadline: Option<Instant>,
-    /// The last drain's report.
-    pub report: Option<Report>,
-}
-
-impl Handle {
-    /// The present state.
-    #[must_use]
-    pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Begins a drain, or joins the one under way.
-    pub fn trigger(&self, trigger: Trigger) {
-        // The controller is gone only when the process is ending anyway.
-        let _ = self.commands.send(Command::Trigger(trigger, None));
-    }
-
-    /// Begins or joins a drain and waits for its end; none when the process ends before.
-    pub async fn drain(&self) -> Option<Report> {
-        let (reply, report) = oneshot::channel();
-        self.commands.send(Command::Trigger(Trigger::Drain, Some(reply))).ok()?;
-        report.await.ok()
-    }
-
-    /// Takes the drain back. While serving, nothing happens.
-    ///
-    /// # Errors
-    /// See [`UndrainError`].
-    pub async fn undrain(&self) -> Result<(), UndrainError> {
-        let (reply, done) = oneshot::channel();
-        self.commands.send(Command::Undrain(reply)).map_err(|_| UndrainError::Ending)?;
-        done.await.unwrap_or(Err(UndrainError::Ending))
-    }
-}
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +39,7 @@ pub struct Controller<S> {
     surroundings: S,
     publisher: Publisher,
     commands: mpsc::UnboundedReceiver<Command>,
-    state: Arc<Mutex<State>>,
+    state: SharedState,
     arrivals: Arc<Arrivals>,
     budget: Budget,
     workers: usize,
@@ -195,14 +92,12 @@ impl<S: Surroundings> Controller<S> {
         budget: Budget,
         workers: usize,
     ) -> (Handle, Self) {
-        let (commands, commands_rx) = mpsc::unbounded_channel();
-        let state = State { phase: Phase::Serving, trigger: None, deadline: None, report: None };
-        let handle = Handle { commands, state: Arc::new(Mutex::new(state)) };
+        let (handle, commands, state) = handle::handle();
         let controller = Self {
             surroundings,
             publisher,
-            commands: commands_rx,
-            state: Arc::clone(&handle.state),
+            commands,
+            state,
             arrivals,
             budget,
             workers,
@@ -409,6 +304,9 @@ impl<S: Surroundings> Controller<S> {
             return;
         }
         self.terminating = true;
+        for reply in self.undrains.drain(..) {
+            let _ = reply.send(Err(UndrainError::Terminating));
+        }
         self.interrupted |= trigger == Trigger::Sigint;
         drain.app = self.surroundings.look_at_app().await;
         if drain.app == App::Gone {
@@ -457,21 +355,22 @@ impl<S: Surroundings> Controller<S> {
     }
 
     fn enter(&mut self, phase: Phase, drain: &Drain) {
-        tracing::info!(phase = phase.name(), trigger = drain.trigger.name(), "phase");
         self.set_state(phase, Some(drain));
         self.surroundings.entered(phase);
         self.publish(drain);
+        tracing::info!(phase = phase.name(), trigger = drain.trigger.name(), "phase");
     }
 
     fn set_state(&self, phase: Phase, drain: Option<&Drain>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.phase = phase;
-        state.trigger = drain.map(|drain| drain.begun);
-        state.deadline = drain.map(|drain| drain.deadline);
+        self.state.write(|state| {
+            state.phase = phase;
+            state.trigger = drain.map(|drain| drain.begun);
+            state.deadline = drain.map(|drain| drain.deadline);
+        });
     }
 
     fn publish(&self, drain: &Drain) {
-        let phase = self.state.lock().unwrap_or_else(PoisonError::into_inner).phase;
+        let phase = self.state.read(|state| state.phase);
         let plan = Plan {
             trigger: drain.begun,
             deadline: drain.deadline,
@@ -488,12 +387,12 @@ impl<S: Surroundings> Controller<S> {
         let report = self.report(drain, outcome);
         tracing::info!(outcome = outcome.name(), report = %serde_json::to_string(&report).unwrap_or_default(), "{report}");
         self.surroundings.ended(&report);
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).report = Some(report);
+        self.state.write(|state| state.report = Some(report));
         self.answer(drain);
     }
 
     fn answer(&self, drain: &mut Drain) {
-        let report = self.state.lock().unwrap_or_else(PoisonError::into_inner).report.clone();
+        let report = self.state.read(|state| state.report.clone());
         if let Some(report) = report {
             for waiter in drain.waiters.drain(..) {
                 // A caller that has hung up changes nothing.
@@ -504,7 +403,6 @@ impl<S: Surroundings> Controller<S> {
 
     /// Back to serving.
     fn cancel(&mut self, mut drain: Drain) {
-        tracing::info!(phase = Phase::Serving.name(), "phase");
         if !drain.waiters.is_empty() {
             let report = self.report(&drain, Outcome::Cancelled);
             for waiter in drain.waiters.drain(..) {
@@ -514,6 +412,7 @@ impl<S: Surroundings> Controller<S> {
         self.set_state(Phase::Serving, None);
         self.surroundings.entered(Phase::Serving);
         self.publisher.orders.send_replace(Orders::SERVE);
+        tracing::info!(phase = Phase::Serving.name(), "phase");
     }
 
     fn ends(&self, drain: &Drain) -> Vec<(&'static str, Ends)> {
@@ -542,3 +441,6 @@ impl<S: Surroundings> Controller<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

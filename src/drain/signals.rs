@@ -5,7 +5,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Trigger;
-use super::controller::Handle;
+use super::handle::Handle;
 
 /// The handlers, installed. As PID 1 a process without a handler for SIGTERM never gets it.
 #[derive(Debug)]

@@ -93,8 +93,9 @@ impl Subscriber {
 
     /// Waits until the phase is `phase` or a later one, and returns the orders that say so.
     pub async fn reached(&mut self, phase: Phase) -> Orders {
-        match self.orders.wait_for(|orders| orders.phase >= phase).await {
-            Ok(orders) => *orders,
+        let reached = self.orders.wait_for(|orders| orders.phase >= phase).await.map(|orders| *orders);
+        match reached {
+            Ok(orders) => orders,
             Err(_) => std::future::pending().await,
         }
     }

@@ -9,8 +9,8 @@ use tokio::time::Duration;
 
 use crate::config::Config;
 use crate::drain::Phase;
-use crate::drain::controller::{App, Surroundings};
 use crate::drain::report::{Report, Tally};
+use crate::drain::surroundings::{App, Surroundings};
 use crate::listener;
 use crate::listener::refusal::Refusal;
 use crate::metrics::Metrics;
