@@ -156,6 +156,24 @@ async fn a_client_that_never_closes_does_not_hold_the_drain() {
     drop((idle, told));
 }
 
+/// Guards: the lingering read after an idle close, by which the one loss that HTTP/1.1 can't rule out is known: a
+/// request that crossed the FIN on the wire.
+#[tokio::test]
+async fn a_request_that_crosses_the_close_is_counted() {
+    let app = App::hello();
+    let ebb = Ebb::start_with(&app, AT_ONCE).await;
+    let mut crossing = ebb.client().await;
+    let mut other = ebb.client().await;
+    let hook = ebb.drain().await;
+    crossing.peer_finished().await;
+    crossing.send_get("/too-late").await;
+    crossing.expect_fin().await;
+    other.expect_fin().await;
+    drop((crossing, other));
+    let report = hook.report().await;
+    assert_eq!((&report["outcome"], &report["raced_requests"]), (&"clean".into(), &1.into()), "{report}");
+}
+
 /// Guards: what arrives after the FIN is read, not answered by a reset that would erase the response in a slow
 /// client's buffer.
 #[tokio::test]
