@@ -50,6 +50,20 @@ async fn an_upload_gets_503() {
     assert_eq!(hook.report().await["outcome"], "forced");
 }
 
+/// Guards: the last word to a client that has not finished its request's head.
+#[tokio::test]
+async fn half_a_head_gets_503() {
+    let app = App::hello();
+    let ebb = Ebb::start_with(&app, SOON).await;
+    let mut client = ebb.client().await;
+    client.send("GET /half HTTP/1.1\r\nHost: app").await;
+    let _hook = ebb.drain().await;
+    let response = client.response().await;
+    response.assert_error(503, "drain-deadline");
+    assert!(response.closes(), "{}", response.head);
+    client.expect_fin().await;
+}
+
 /// Guards: a stream of events ends, for its client, as such a stream does; it reconnects elsewhere.
 #[tokio::test]
 async fn an_event_stream_ends_in_order() {
