@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod proxy;
 
 /// A connection-draining sidecar: pods go away without losing a connection.
@@ -17,7 +18,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the sidecar
-    Proxy(proxy::ProxyArgs),
+    Proxy(Box<proxy::ProxyArgs>),
+    /// Shows on this machine how many requests a rolling update loses, with ebb and without
+    Demo(demo::DemoArgs),
+    /// The app in a pod of the demo
+    #[command(hide = true)]
+    DemoApp(demo::AppArgs),
 }
 
 impl Cli {
@@ -26,6 +32,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Proxy(args) => args.run(),
+            Command::Demo(args) => args.run(),
+            Command::DemoApp(args) => args.run(),
         }
     }
 }
