@@ -45,6 +45,11 @@ impl fmt::Display for Distribution {
     }
 }
 
+/// Seconds to the millisecond: what is finer is noise.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
 /// One delay a node, for one endpoint change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Delays([Duration; NODES]);

@@ -92,7 +92,7 @@ impl Pod {
         }
         let (endpoint, admin) = free_addrs(ip).map_err(DemoError::Process)?;
         let process = Process::spawn(&sidecar_args(endpoint, admin, app_addr))?;
-        let sidecar = Sidecar { process, admin };
+        let mut sidecar = Sidecar { process, admin };
         sidecar.ready().await?;
         Ok(Self { endpoint, app, sidecar: Some(sidecar) })
     }
@@ -125,16 +125,18 @@ impl Pod {
 }
 
 impl Sidecar {
-    async fn ready(&self) -> Result<(), DemoError> {
+    async fn ready(&mut self) -> Result<(), DemoError> {
         let probes = async {
             while !matches!(get(self.admin, "/readyz").await, Ok((status, _)) if status.is_success()) {
                 sleep(PROBE_PERIOD).await;
             }
         };
-        timeout(READY_WITHIN, probes).await.map_err(|_| DemoError::NotReady {
-            reason: format!("ebb's /readyz was not ok within {} s", READY_WITHIN.as_secs()),
-            log: self.process.log(),
-        })
+        let reason = tokio::select! {
+            () = probes => return Ok(()),
+            ended = self.process.ended() => ended,
+            () = sleep(READY_WITHIN) => format!("/readyz was not ok within {} s", READY_WITHIN.as_secs()),
+        };
+        Err(DemoError::NotReady { reason: format!("ebb: {reason}"), log: self.process.log() })
     }
 
     /// The preStop hook: blocks until ebb has drained.

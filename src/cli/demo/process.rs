@@ -49,6 +49,14 @@ impl Process {
         self.child.stdout.take()
     }
 
+    /// Waits until the child has ended on its own, which it should not.
+    pub(super) async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => format!("it ended with {status}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Sends SIGTERM and waits until the deadline, then kills. Says whether it had to.
     pub(super) async fn terminate(&mut self, deadline: Instant) -> Result<bool, DemoError> {
         // Without an id the child has been waited for: it is gone already.

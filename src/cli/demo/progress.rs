@@ -52,7 +52,7 @@ impl Progress {
                 biased;
                 done = &mut work => return done,
                 _ = redraw.tick(), if self.live => {
-                    let line = format!("{}: {}; {}", self.strategy, label(), in_short(counts()));
+                    let line = format!("{}: {}  {}", self.strategy, label(), in_short(counts()));
                     self.write(&format!("{CLEAR_LINE}{CLIP}{line}{WRAP}"));
                 }
             }
@@ -87,5 +87,5 @@ impl Drop for Progress {
 }
 
 fn in_short(counts: Counts) -> String {
-    format!("{} requests, {} failed", grouped(counts.requests), grouped(counts.failed))
+    format!("{} of {} requests failed", grouped(counts.failed), grouped(counts.requests))
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-use super::delays::{DISTRIBUTION, Distribution};
+use super::delays::{DISTRIBUTION, Distribution, seconds};
 use super::pod::GRACE_PERIOD;
 use super::rollout::{Outcome, Plan, Replaced};
 use super::strategy::{PRE_STOP_SLEEP, Strategy};
@@ -34,11 +34,11 @@ impl<'a> Report<'a> {
             seed: plan.seed,
             pods: PODS,
             nodes: NODES,
-            grace_period_seconds: GRACE_PERIOD.as_secs_f64(),
-            pre_stop_sleep_seconds: PRE_STOP_SLEEP.as_secs_f64(),
+            grace_period_seconds: seconds(GRACE_PERIOD),
+            pre_stop_sleep_seconds: seconds(PRE_STOP_SLEEP),
             delay_distribution: DISTRIBUTION,
             delays_seconds: delays
-                .map(|delays| delays.by_node().iter().map(|delay| delay.as_secs_f64()).collect())
+                .map(|delays| delays.by_node().iter().map(|delay| seconds(*delay)).collect())
                 .collect(),
             strategies: outcomes,
         }
@@ -62,7 +62,7 @@ impl Display for Intro<'_> {
             plan.seed
         )?;
         for (i, delays) in plan.delays.iter().enumerate() {
-            let (median, slowest) = (delays.median().as_secs_f64(), delays.slowest().as_secs_f64());
+            let (median, slowest) = (seconds(delays.median()), seconds(delays.slowest()));
             writeln!(
                 f,
                 "  pod {}: half of the nodes know after {median:.2} s, the last after {slowest:.2} s",
@@ -133,11 +133,11 @@ fn measured(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
         return Ok(());
     }
     let pods = &outcome.pods;
-    let seconds = |seconds: f64| format!("{seconds:.2} s");
-    let last_arrival = |pod: &Replaced| pod.drain.as_ref()?.last_arrival_seconds.map(seconds);
+    let cell = |seconds: f64| format!("{seconds:.2} s");
+    let last_arrival = |pod: &Replaced| pod.drain.as_ref()?.last_arrival_seconds.map(cell);
     writeln!(f)?;
     line(f, "ebb measures the propagation:", (1..=pods.len()).map(|number| format!("pod {number}")))?;
-    line(f, "  the last node knew after", pods.iter().map(|pod| seconds(pod.propagation_seconds)))?;
+    line(f, "  the last node knew after", pods.iter().map(|pod| cell(pod.propagation_seconds)))?;
     line(
         f,
         "  the last new connection came after",

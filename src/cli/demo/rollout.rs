@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::cluster::Cluster;
-use super::delays::Delays;
+use super::delays::{Delays, seconds};
 use super::error::DemoError;
 use super::load::Load;
 use super::pod::{DrainReport, Pod, PodNetwork};
@@ -61,7 +61,7 @@ pub(super) async fn roll(
     progress: &mut Progress,
 ) -> Result<Outcome, DemoError> {
     let mut rollout = Rollout::start(strategy, plan.seed).await?;
-    let waiting = || "waits for the clients to find their pods".to_owned();
+    let waiting = || "warming up".to_owned();
     progress.during(waiting, || rollout.load.counts(), sleep(WARM_UP)).await;
     let mut replaced = Vec::with_capacity(PODS);
     for (pod, delays) in plan.delays.iter().enumerate() {
@@ -114,12 +114,12 @@ impl Rollout {
         };
         let label = || {
             let informed = self.cluster.informed(&endpoints);
-            format!("pod {} of {PODS} deleted, {informed:2} of {NODES} nodes know", pod + 1)
+            format!("pod {}/{PODS} {}{}", pod + 1, "●".repeat(informed), "○".repeat(NODES - informed))
         };
         let (terminated, propagated) = progress.during(label, || self.load.counts(), changes).await?;
         let replaced = Replaced {
-            seconds: terminated.took.as_secs_f64(),
-            propagation_seconds: propagated.as_secs_f64(),
+            seconds: seconds(terminated.took),
+            propagation_seconds: seconds(propagated),
             killed: terminated.killed,
             drain: terminated.drain,
         };
