@@ -68,7 +68,8 @@ pub(super) async fn roll(
         replaced.push(rollout.replace(pod, delays, progress).await?);
     }
     let counts = rollout.load.stop().await?;
-    let seconds_per_pod = replaced.iter().map(|pod| pod.seconds).sum::<f64>() / PODS as f64;
+    let mean = replaced.iter().map(|pod| pod.seconds).sum::<f64>() / PODS as f64;
+    let seconds_per_pod = seconds(Duration::from_secs_f64(mean));
     Ok(Outcome { strategy, counts, seconds_per_pod, pods: replaced })
 }
 
