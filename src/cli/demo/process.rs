@@ -34,7 +34,6 @@ impl Process {
         }
         // Ctrl-C goes to a whole process group; what it means for a pod is the demo's decision.
         command.process_group(0).kill_on_drop(true);
-        #[cfg(target_os = "linux")]
         sys::die_with_parent(command.as_std_mut());
         let mut child = command.spawn().map_err(DemoError::Process)?;
         let log = Arc::default();
