@@ -2,6 +2,7 @@
 //! starts it, probes it, and ends it: preStop hook, SIGTERM, and SIGKILL when the grace period is over.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,7 @@ impl Pod {
             return Ok(Self { endpoint: app_addr, app, sidecar: None });
         }
         let (endpoint, admin) = free_addrs(ip).map_err(DemoError::Process)?;
-        let process = Process::spawn(&sidecar_args(endpoint, admin, app_addr))?;
+        let process = Process::spawn(&sidecar_args(endpoint, admin, app_addr), Stdio::null())?;
         let mut sidecar = Sidecar { process, admin };
         sidecar.ready().await?;
         Ok(Self { endpoint, app, sidecar: Some(sidecar) })
@@ -154,7 +155,7 @@ async fn start_app(ip: Ipv4Addr, on_sigterm: OnSigterm) -> Result<(Process, Sock
         OnSigterm::Graceful => "graceful",
     };
     let args = ["demo-app", "--ip", &ip.to_string(), "--on-sigterm", on_sigterm].map(str::to_owned);
-    let mut process = Process::spawn(&args)?;
+    let mut process = Process::spawn(&args, Stdio::piped())?;
     let mut line = String::new();
     if let Some(stdout) = process.stdout() {
         let mut stdout = BufReader::new(stdout);

@@ -22,11 +22,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Runs this binary with these arguments.
-    pub(super) fn spawn(args: &[String]) -> Result<Self, DemoError> {
+    /// Runs this binary with these arguments. Who asks for a pipe as its standard output must read it.
+    pub(super) fn spawn(args: &[String], stdout: Stdio) -> Result<Self, DemoError> {
         let binary = std::env::current_exe().map_err(DemoError::Process)?;
         let mut command = Command::new(binary);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         // Flags can come from the environment as well: those are meant for somebody else.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EBB_"))
         {
@@ -43,7 +43,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    /// The child's standard output; only once.
+    /// The child's standard output, if it is a pipe; only once.
     pub(super) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
