@@ -51,8 +51,8 @@ const AT_MOST: Duration = Duration::from_secs(90);
 #[command(after_long_help = "\
 Three pods are replaced one by one while clients on twenty nodes send requests. Each node learns of each \
 endpoint change after its own delay: 0.35 s + exponential with mean 0.8 s, at most 4.5 s (half of the nodes \
-within 0.9 s, 99% within 4.0 s). Real clusters take longer, and the usual preStop sleep is longer: both are \
-scaled down to 60%.
+within 0.9 s, 99% within 4.0 s). Each sixtieth of the distribution is drawn from once in a run. Real \
+clusters take longer, and the usual preStop sleep is longer: both are scaled down to 60%.
 
 The exit code is 0 when ebb lost nothing, 1 when it did, 2 when the demo could not be run.")]
 pub(crate) struct DemoArgs {
@@ -96,8 +96,7 @@ impl DemoArgs {
     async fn demo(self) -> Result<ExitCode, DemoError> {
         // Short enough to be typed again.
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..100_000));
-        let mut rng = Rng::with_seed(seed);
-        let plan = Plan { seed, delays: std::array::from_fn(|_| Delays::draw(&mut rng)) };
+        let plan = Plan { seed, delays: Delays::draw(&mut Rng::with_seed(seed)) };
         let strategies = if self.strategies.is_empty() { &Strategy::ALL[..] } else { &self.strategies };
         if !self.json {
             print(&Intro(&plan))?;

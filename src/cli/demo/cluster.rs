@@ -55,7 +55,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_node_learns_after_its_own_delay() {
         let [old, new] = [1, 2].map(|port| vec![SocketAddr::from(([127, 0, 0, 1], port))]);
-        let delays = Delays::draw(&mut fastrand::Rng::with_seed(3));
+        let [delays, ..] = Delays::draw(&mut fastrand::Rng::with_seed(3));
         let cluster = Cluster::new(NODES, &old);
         let start = Instant::now();
         let learned: Vec<_> = cluster

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde::Serialize;
 
-use super::NODES;
+use super::{NODES, PODS};
 
 /// No node is faster than this: the watch, the batching of kube-proxy, the writing of its rules.
 const FLOOR: f64 = 0.35;
@@ -55,14 +55,17 @@ pub(super) fn seconds(duration: Duration) -> f64 {
 pub(super) struct Delays([Duration; NODES]);
 
 impl Delays {
-    /// Draws one delay from every twentieth of the distribution and deals them out to the nodes: each
-    /// change has its fast nodes and its slow ones, as a large cluster would.
-    pub(super) fn draw(rng: &mut Rng) -> Self {
-        let mut delays = std::array::from_fn(|i| {
-            DISTRIBUTION.quantile((f64::from(u8::try_from(i).unwrap_or(u8::MAX)) + rng.f64()) / NODES as f64)
-        });
+    /// Draws the delays for a whole rolling update.
+    ///
+    /// The distribution is cut into as many equal parts as there are draws, and each part is drawn from once:
+    /// so a handful of draws has the shape of the distribution, its slow end included, in every run.
+    pub(super) fn draw(rng: &mut Rng) -> [Self; PODS] {
+        const DRAWS: u16 = (PODS * NODES) as u16;
+        let part = |i| DISTRIBUTION.quantile((f64::from(i) + rng.f64()) / f64::from(DRAWS));
+        let mut delays: Vec<_> = (0..DRAWS).map(part).collect();
         rng.shuffle(&mut delays);
-        Self(delays)
+        let mut delays = delays.into_iter();
+        std::array::from_fn(|_| Self(std::array::from_fn(|_| delays.next().unwrap_or_default())))
     }
 
     /// The delay of each node, in the order of the nodes.
@@ -96,13 +99,14 @@ mod tests {
 
     #[test]
     fn every_part_of_the_distribution_is_drawn_from() {
-        let mut rng = Rng::with_seed(1);
-        for _ in 0..100 {
-            let mut delays = Delays::draw(&mut rng).0;
+        for seed in 0..100 {
+            let mut delays: Vec<_> =
+                Delays::draw(&mut Rng::with_seed(seed)).into_iter().flat_map(|delays| delays.0).collect();
             delays.sort_unstable();
+            let share = |i| i as f64 / (PODS * NODES) as f64;
             for (i, delay) in delays.iter().enumerate() {
-                let (from, to) = (i as f64 / NODES as f64, (i + 1) as f64 / NODES as f64);
-                assert!(DISTRIBUTION.quantile(from) <= *delay && *delay <= DISTRIBUTION.quantile(to));
+                let part = DISTRIBUTION.quantile(share(i))..=DISTRIBUTION.quantile(share(i + 1));
+                assert!(part.contains(delay));
             }
         }
     }

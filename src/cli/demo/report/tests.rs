@@ -84,6 +84,5 @@ fn thousands_are_apart() {
 }
 
 fn plan() -> Plan {
-    let mut rng = Rng::with_seed(5);
-    Plan { seed: 5, delays: std::array::from_fn(|_| Delays::draw(&mut rng)) }
+    Plan { seed: 5, delays: Delays::draw(&mut Rng::with_seed(5)) }
 }
