@@ -4,8 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod client;
 mod demo;
+mod drain;
 mod proxy;
+mod status;
 
 /// A connection-draining sidecar: pods go away without losing a connection.
 #[derive(Debug, Parser)]
@@ -19,6 +22,10 @@ pub struct Cli {
 enum Command {
     /// Runs the sidecar
     Proxy(Box<proxy::ProxyArgs>),
+    /// Calls /drain, waits and prints the report: exit 0 clean, 1 forced, 2 error
+    Drain(drain::DrainArgs),
+    /// Shows what a running sidecar is doing
+    Status(status::StatusArgs),
     /// Shows on this machine how many requests a rolling update loses, with ebb and without
     Demo(demo::DemoArgs),
     /// The app in a pod of the demo
@@ -32,6 +39,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Proxy(args) => args.run(),
+            Command::Drain(args) => args.run(),
+            Command::Status(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::DemoApp(args) => args.run(),
         }
