@@ -19,7 +19,6 @@ mod client;
 mod cluster;
 mod delays;
 mod error;
-mod http_get;
 mod load;
 mod page;
 mod pod;

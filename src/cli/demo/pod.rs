@@ -1,19 +1,23 @@
 //! A pod: an address of its own, the app, and with ebb the sidecar in front of it. And the kubelet, which
 //! starts it, probes it, and ends it: preStop hook, SIGTERM, and SIGKILL when the grace period is over.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::uri::InvalidUri;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::app::OnSigterm;
 use super::error::DemoError;
-use super::http_get::get;
 use super::process::Process;
 use super::strategy::{PRE_STOP_SLEEP, Strategy};
+use crate::cli::client::AdminUrl;
 
 /// The pods' terminationGracePeriodSeconds.
 pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(12);
@@ -41,7 +45,7 @@ pub(super) struct Pod {
 #[derive(Debug)]
 struct Sidecar {
     process: Process,
-    admin: SocketAddr,
+    admin: AdminUrl,
 }
 
 /// The end of a pod, as the kubelet saw it.
@@ -93,7 +97,10 @@ impl Pod {
         }
         let (endpoint, admin) = free_addrs(ip).map_err(DemoError::Process)?;
         let process = Process::spawn(&sidecar_args(endpoint, admin, app_addr), Stdio::null())?;
-        let mut sidecar = Sidecar { process, admin };
+        let admin = format!("http://{admin}")
+            .parse()
+            .map_err(|error| DemoError::Process(io::Error::other::<InvalidUri>(error)))?;
+        let mut sidecar = Sidecar { process, admin: AdminUrl { admin } };
         sidecar.ready().await?;
         Ok(Self { endpoint, app, sidecar: Some(sidecar) })
     }
@@ -127,25 +134,31 @@ impl Pod {
 
 impl Sidecar {
     async fn ready(&mut self) -> Result<(), DemoError> {
+        let Self { process, admin } = self;
         let probes = async {
-            while !matches!(get(self.admin, "/readyz").await, Ok((status, _)) if status.is_success()) {
+            while !matches!(get(admin, "/readyz").await, Ok((StatusCode::OK, _))) {
                 sleep(PROBE_PERIOD).await;
             }
         };
         let reason = tokio::select! {
             () = probes => return Ok(()),
-            ended = self.process.ended() => ended,
+            ended = process.ended() => ended,
             () = sleep(READY_WITHIN) => format!("/readyz was not ok within {} s", READY_WITHIN.as_secs()),
         };
-        Err(DemoError::NotReady { reason: format!("ebb: {reason}"), log: self.process.log() })
+        Err(DemoError::NotReady { reason: format!("ebb: {reason}"), log: process.log() })
     }
 
     /// The preStop hook: blocks until ebb has drained.
     async fn drain(&self) -> Result<DrainReport, DemoError> {
         let failed = |reason| DemoError::Hook { reason, log: self.process.log() };
-        let (_, report) = get(self.admin, "/drain").await.map_err(|error| failed(error.to_string()))?;
+        let (_, report) = get(&self.admin, "/drain").await.map_err(failed)?;
         serde_json::from_slice(&report).map_err(|error| failed(format!("not a report: {error}")))
     }
+}
+
+/// What a kubelet does for probes and hooks.
+async fn get(admin: &AdminUrl, path: &str) -> Result<(StatusCode, Bytes), String> {
+    admin.request(Method::GET, path, None).await
 }
 
 /// Starts the app, which tells its address when it listens.
@@ -172,7 +185,7 @@ async fn start_app(ip: Ipv4Addr, on_sigterm: OnSigterm) -> Result<(Process, Sock
 }
 
 /// Two ports that are free on the pod's address: for clients, and for the kubelet.
-fn free_addrs(ip: Ipv4Addr) -> std::io::Result<(SocketAddr, SocketAddr)> {
+fn free_addrs(ip: Ipv4Addr) -> io::Result<(SocketAddr, SocketAddr)> {
     let [clients, admin] = [TcpListener::bind((ip, 0))?, TcpListener::bind((ip, 0))?];
     Ok((clients.local_addr()?, admin.local_addr()?))
 }

@@ -76,6 +76,9 @@ async fn a_connection_without_a_request_gets_its_first_answered() {
 #[tokio::test]
 async fn what_is_no_page_is_not_found() {
     let (addr, _stop, _app) = start().await;
-    let (status, body) = super::super::http_get::get(addr, "/1000").await.unwrap();
-    assert_eq!((status, body.len()), (StatusCode::NOT_FOUND, 0));
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    ask(&mut stream, 1000).await;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 404");
 }
