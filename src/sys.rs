@@ -4,6 +4,8 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -104,4 +106,29 @@ pub fn has_connection(listener: BorrowedFd<'_>, millis: i32) -> io::Result<bool>
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(poll.revents & libc::POLLIN != 0),
     }
+}
+
+/// Sends SIGTERM to a process.
+///
+/// The caller must not have waited for the process yet: until then its id can't belong to another one.
+///
+/// # Errors
+/// What `kill(2)` says, such as that there is no such process.
+pub fn terminate(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: the call takes no pointer.
+    if unsafe { libc::kill(pid, libc::SIGTERM) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel kill the child of this command when the thread that spawns it ends, whatever ends it.
+pub fn die_with_parent(command: &mut Command) {
+    let arm = || {
+        // SAFETY: the call takes no pointer.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(arm) };
 }
