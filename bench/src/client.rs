@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -152,11 +153,25 @@ impl Connection {
         if !self.buf.is_empty() {
             return Err(Failure::Bad);
         }
-        match timeout(pause, self.stream.peek(&mut [0])).await {
-            Err(_) => Ok(false),
-            Ok(Ok(0) | Err(_)) => Ok(true),
-            Ok(Ok(_)) => Err(Failure::Bad),
+        let peeked = match timeout(pause, self.stream.peek(&mut [0])).await {
+            Ok(peeked) => peeked,
+            Err(_) => match self.peek_now() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                peeked => peeked,
+            },
+        };
+        match peeked {
+            Ok(0) | Err(_) => Ok(true),
+            Ok(_) => Err(Failure::Bad),
         }
+    }
+
+    /// Asks the kernel itself: the runtime may not have heard yet, and a busy client of ours must not look like
+    /// a server's loss.
+    fn peek_now(&self) -> io::Result<usize> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let (peeked, _) = rustix::net::recv(&self.stream, &mut [0; 1], flags)?;
+        Ok(peeked)
     }
 
     async fn read_response(&mut self) -> Result<Response, Failure> {
