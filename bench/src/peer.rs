@@ -1,7 +1,7 @@
 //! The proxies that are measured, as child processes: ebb itself, nginx and HAProxy.
 //!
-//! All are plain reverse proxies with keep-alive on both sides and `X-Forwarded-For`, on 127.0.0.1; see
-//! [`config`](self::Setup) for what else is set.
+//! All are plain reverse proxies with keep-alive on both sides and `X-Forwarded-For`, on 127.0.0.1; `config.rs`
+//! has every setting.
 
 use std::fs::{self, File};
 use std::io;
