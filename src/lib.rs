@@ -2,9 +2,26 @@
 //!
 //! The modules in reading order are the map. A request's path: [`listener`] → [`connection`] → [`proxy`] →
 //! [`upstream`]. A drain's path: [`drain`], top to bottom. The rest are side doors.
-//! Dependencies point downwards only; [`drain::watch`], [`metrics`] and a module's own part of [`config`]
-//! are leaves that anyone may use.
+//! Dependencies point downwards only; [`drain::watch`], [`metrics`], [`sys`] and a module's own part of
+//! [`config`] are leaves that anyone may use.
 
 pub mod cli;
 pub mod config;
+pub mod sidecar;
+
+pub mod worker;
+
+pub mod listener;
+
+pub mod connection;
+
+pub mod proxy;
+
+pub mod upstream;
+
+pub mod drain;
+
+pub mod admin;
+pub mod metrics;
 pub mod sys;
+pub mod telemetry;

@@ -1,5 +1,32 @@
-//! The few system calls that no safe library offers: the only `unsafe` in ebb.
+//! Socket options, and the few system calls that no safe library offers: the only `unsafe` in ebb.
 #![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+/// Keepalive: a dead peer is found out after about two minutes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// Data that is not acknowledged for this long ends a connection (`TCP_USER_TIMEOUT`, RFC 5482).
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Sets what every TCP connection needs: no Nagle, and an end when the peer is dead. A listening socket hands
+/// these options on to what it accepts.
+///
+/// # Errors
+/// What the kernel says.
+pub fn tune(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
 
 /// Raises the soft limit on open files to the hard one and returns it.
 ///
@@ -17,4 +44,64 @@ pub fn raise_fd_limit() -> u64 {
         limit = raised;
     }
     limit.rlim_cur
+}
+
+/// One instruction of a classic BPF program (`struct sock_filter`).
+pub type BpfInstruction = libc::sock_filter;
+
+/// Attaches a classic BPF program that picks the socket of `socket`'s `SO_REUSEPORT` group by its index
+/// (socket(7), `SO_ATTACH_REUSEPORT_CBPF`; Linux 4.6, no privilege needed). A program attached before is
+/// replaced.
+///
+/// # Errors
+/// What the kernel says, `ENOPROTOOPT` or `EPERM` where such programs are not offered (gVisor), or
+/// `InvalidInput` for a program longer than the kernel could take.
+pub fn attach_reuseport_program(socket: BorrowedFd<'_>, program: &[BpfInstruction]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The kernel copies the program and does not write to it, whatever the pointer's type says.
+    let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the option takes a sock_fprog whose `filter` points to `len` instructions; both live through
+    // the call.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const fprog).cast(),
+            mem::size_of_val(&fprog) as libc::socklen_t,
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes the program of [`attach_reuseport_program`] off again (Linux 5.3).
+///
+/// # Errors
+/// What the kernel says.
+pub fn detach_reuseport_program(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let unused: libc::c_int = 0;
+    // SAFETY: the option ignores its value; the pointer is to a live int of the stated size.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_REUSEPORT_BPF,
+            (&raw const unused).cast(),
+            mem::size_of_val(&unused) as libc::socklen_t,
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits up to `millis` until a listening socket has a connection to accept.
+///
+/// # Errors
+/// What the kernel says.
+pub fn has_connection(listener: BorrowedFd<'_>, millis: i32) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the pointer is to one live, writable pollfd, and the count says so.
+    match unsafe { libc::poll(&raw mut poll, 1, millis) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(poll.revents & libc::POLLIN != 0),
+    }
 }

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tracing::level_filters::LevelFilter;
 
 use crate::config::{
     AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, UpstreamConfig, parse_addr,
     parse_bytes, parse_duration,
 };
+use crate::sidecar::{Sidecar, StartError};
+use crate::telemetry::{self, LogFormat};
 
 /// File descriptors kept back for listeners, the admin port, logs and the runtime itself.
 const RESERVED_FDS: u64 = 64;
@@ -108,15 +111,34 @@ pub(crate) struct ProxyArgs {
     /// The format of ebb's own log [default: text on a terminal, else json]
     #[arg(long, env = "EBB_LOG_FORMAT", value_enum)]
     log_format: Option<LogFormat>,
+
+    /// How much ebb's own log says
+    #[arg(long, env = "EBB_LOG_LEVEL", default_value = "info", value_enum)]
+    log_level: LogLevel,
 }
 
-/// The format of ebb's own log.
+/// How much ebb's own log says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Lines for people.
-    Text,
+enum LogLevel {
+    /// What went wrong.
+    Error,
+    /// What may go wrong.
+    Warn,
+    /// The phases of a drain, too.
+    Info,
+    /// Every connection that breaks, too.
+    Debug,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
+    }
 }
 
 fn parse_header_bytes(text: &str) -> Result<usize, String> {
@@ -132,13 +154,13 @@ fn parse_header_bytes(text: &str) -> Result<usize, String> {
 impl ProxyArgs {
     /// Runs the sidecar until it has been drained and told to end.
     pub(crate) fn run(self) -> ExitCode {
-        match self.config() {
-            Ok(_config) => ExitCode::SUCCESS,
-            Err(error) => {
+        telemetry::init(self.log_format, self.log_level.into());
+        self.config().and_then(|config| run(config).map_err(|error| error.to_string())).unwrap_or_else(
+            |error| {
                 eprintln!("error: {error}");
                 ExitCode::from(2)
-            }
-        }
+            },
+        )
     }
 
     fn config(self) -> Result<Config, String> {
@@ -189,6 +211,12 @@ impl ProxyArgs {
             forwards: self.forwards,
         })
     }
+}
+
+/// The main thread serves the admin port and decides the drain; the workers have threads of their own.
+fn run(config: Config) -> Result<ExitCode, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Sidecar::bind(config).await?.run().await })
 }
 
 fn default_workers() -> usize {

@@ -1,0 +1,74 @@
+//! Who may drain: a caller on the loopback always; others with the token, or when the port is open to all.
+
+use std::net::SocketAddr;
+
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::router::{Answer, text};
+use crate::config::AdminConfig;
+
+/// Lets a caller pass, or says why not.
+pub(super) fn check(config: &AdminConfig, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Answer> {
+    if config.open || peer.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let Some(token) = &config.token else {
+        return Err(text(
+            StatusCode::FORBIDDEN,
+            "only from the loopback: start ebb with --admin-token-file (or EBB_ADMIN_TOKEN) and send that \
+             token, or with --admin-open",
+        ));
+    };
+    let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    if bearer(given).is_some_and(|given| same(given, token.as_bytes())) {
+        return Ok(());
+    }
+    let mut answer =
+        text(StatusCode::UNAUTHORIZED, "the header Authorization: Bearer TOKEN is missing or wrong");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Err(answer)
+}
+
+/// The credentials, if the scheme is Bearer (in any case: RFC 9110, section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Compares without telling by its duration how much was right.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(token: Option<&str>, open: bool, peer: &str, given: Option<&'static str>) -> u16 {
+        let config = AdminConfig { addr: ([0, 0, 0, 0], 0).into(), token: token.map(str::to_owned), open };
+        let mut headers = HeaderMap::new();
+        if let Some(given) = given {
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(given));
+        }
+        check(&config, peer.parse().unwrap(), &headers)
+            .map_or_else(|answer| answer.status().as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn who_may_drain() {
+        for loopback in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.9.9.9]:1"] {
+            assert_eq!(status(Some("secret"), false, loopback, None), 200);
+        }
+        let other = "10.0.0.9:1";
+        assert_eq!(status(None, false, other, None), 403);
+        assert_eq!(status(None, false, other, Some("Bearer secret")), 403);
+        assert_eq!(status(None, true, other, None), 200);
+        assert_eq!(status(Some("secret"), false, other, None), 401);
+        assert_eq!(status(Some("secret"), false, other, Some("Bearer wrong!")), 401);
+        assert_eq!(status(Some("secret"), false, other, Some("Bearer secret2")), 401);
+        assert_eq!(status(Some("secret"), false, other, Some("Basic secret")), 401);
+        assert_eq!(status(Some("secret"), false, other, Some("bearer secret")), 200);
+        assert_eq!(status(Some("secret"), false, other, Some("Bearer")), 401);
+    }
+}

@@ -1,0 +1,199 @@
+//! One client connection, from accept to lingering close. It is always in exactly one state:
+//!
+//! ```text
+//!            first byte            idle 1 s
+//!  parked ───────────────▶ serving ────────▶ parked ─ ─ ▶ …      (a new connection begins as parked)
+//!    │                      │    │
+//!    │ idle too long,       │    └─ 101 ──▶ tunnel ──▶ closed
+//!    │ told to go           │ last response, error of ours
+//!    └──────▶ lingering ◀───┘
+//! ```
+//!
+//! Parked, only the socket and a small future remain: hyper's state is torn down whenever it is idle, and
+//! built anew at the next byte. So closing an idle connection is a decision about a plain socket, and an upgrade
+//! is nothing but the next state.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::server::conn::http1 as hyper_http1;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+
+use crate::config::Limits;
+use crate::drain::arrivals::{Arrivals, Probers};
+use crate::metrics::{End, Protocol};
+use crate::proxy::{self, Exchange, Route};
+
+mod http1;
+mod linger;
+mod parked;
+mod roster;
+mod tunnel;
+mod wire;
+
+pub use roster::Roster;
+use roster::{Member, Stage};
+
+/// What the connections of one worker on one forward share.
+#[derive(Debug)]
+pub struct Site {
+    /// Where their requests go.
+    pub route: Rc<Route>,
+    /// The worker's connections.
+    pub roster: Rc<Roster>,
+    /// Where new ones are noted in a drain.
+    pub arrivals: Arc<Arrivals>,
+    /// Whose connections are not noted.
+    pub probers: Rc<Probers>,
+    builder: hyper_http1::Builder,
+    refusing: Cell<usize>,
+}
+
+/// Connections over the limit that are answered with a 503 at a time; more than these are just closed.
+const REFUSING_MAX: usize = 64;
+
+/// What a refused client has to read its 503 and close.
+const REFUSING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// hyper's default of 100 is less than some browsers behind several proxies send.
+const MAX_HEADERS: usize = 256;
+
+impl Site {
+    /// For one worker and forward.
+    #[must_use]
+    pub fn new(
+        route: Rc<Route>,
+        roster: &Rc<Roster>,
+        arrivals: &Arc<Arrivals>,
+        probers: &Rc<Probers>,
+        limits: &Limits,
+    ) -> Rc<Self> {
+        let mut builder = hyper_http1::Builder::new();
+        builder
+            // A client may shut its sending side down after the request; nothing of the response is lost.
+            .half_close(true)
+            .preserve_header_case(true)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(limits.max_header_bytes)
+            .max_buf_size(limits.max_header_bytes.max(MAX_BODY_BUFFER));
+        Rc::new(Self {
+            route,
+            roster: Rc::clone(roster),
+            arrivals: Arc::clone(arrivals),
+            probers: Rc::clone(probers),
+            builder,
+            refusing: Cell::new(0),
+        })
+    }
+
+    /// Takes a connection that was just accepted, as a task of its own. `rescued`: out of the accept queue of
+    /// a listener that is about to close.
+    pub fn take(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, rescued: bool) {
+        let Some(member) = self.roster.admit(&self.route.shard) else {
+            self.refuse(stream);
+            return;
+        };
+        if rescued {
+            self.route.shard.ends[Protocol::Http1 as usize][End::Rescued as usize].inc();
+        }
+        let exchange = Exchange::new(&self.route, self.roster.view(), client, member.seat.accepted);
+        let client = Client {
+            site: Rc::clone(self),
+            member,
+            exchange,
+            addr: client,
+            asked: Cell::new(false),
+            kept: Cell::new(0),
+        };
+        tokio::task::spawn_local(client.live(stream));
+    }
+
+    /// Too many connections: says so, as long as that does not itself take up too much.
+    fn refuse(self: &Rc<Self>, mut stream: TcpStream) {
+        if self.refusing.get() >= REFUSING_MAX {
+            return;
+        }
+        self.refusing.set(self.refusing.get() + 1);
+        let site = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let error = proxy::Error::Overloaded;
+            site.route.shard.refused(error.status().as_u16());
+            let _ = timeout(REFUSING_TIMEOUT, async {
+                stream.write_all(&error.raw_response()).await?;
+                linger::discard(&mut stream).await
+            })
+            .await;
+            site.refusing.set(site.refusing.get() - 1);
+        });
+    }
+}
+
+/// The most of a body that is held at a time, in either direction.
+const MAX_BODY_BUFFER: usize = 64 << 10;
+
+/// What stays with a connection through all its states.
+#[derive(Debug)]
+struct Client {
+    site: Rc<Site>,
+    member: Member,
+    exchange: Rc<Exchange>,
+    addr: SocketAddr,
+    /// It has sent a request.
+    asked: Cell<bool>,
+    /// Responses on which it was not told to go because more of its requests were already here.
+    kept: Cell<u32>,
+}
+
+/// What a connection turns into when it leaves the serving state.
+#[derive(Debug)]
+enum Next {
+    /// Idle: only the socket is kept.
+    Park(TcpStream),
+    /// Idle, but part of a head is here.
+    Serve(TcpStream, Bytes),
+    /// Everything has been said.
+    Linger(TcpStream),
+    /// After a 101.
+    Tunnel(Box<tunnel::Tunnel>),
+    /// The socket is gone, or not worth more.
+    Closed,
+}
+
+impl Client {
+    async fn live(self, stream: TcpStream) {
+        let mut next = Next::Park(stream);
+        loop {
+            next = match next {
+                Next::Park(stream) => {
+                    self.member.seat.enter(Stage::Parked, self.exchange.idle_since());
+                    match parked::wait(&self.member.seat, &stream).await {
+                        parked::Wake::Readable => Next::Serve(stream, Bytes::new()),
+                        parked::Wake::Close => {
+                            self.member.ends(End::ClosedIdle);
+                            linger::after_idle(&self.member, stream).await;
+                            Next::Closed
+                        }
+                        parked::Wake::Cut => Next::Closed,
+                    }
+                }
+                // Boxed: hyper's state is large, and a parked connection should not have room for it.
+                Next::Serve(stream, unread) => Box::pin(http1::serve(&self, stream, unread)).await,
+                Next::Linger(stream) => {
+                    linger::after_response(&self.member, stream).await;
+                    Next::Closed
+                }
+                Next::Tunnel(tunnel) => {
+                    self.member.speaks(Protocol::Upgrade);
+                    Box::pin(tunnel.run(&self.member)).await;
+                    Next::Closed
+                }
+                Next::Closed => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Serving: a hyper connection, driven by hand so that it gives the socket back.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, USER_AGENT};
+use http::{HeaderValue, Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Connection;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Duration;
+use tower::Service as _;
+
+use super::roster::{Order, Stage};
+use super::tunnel::Tunnel;
+use super::wire::{Io, Wire};
+use super::{Client, Next};
+use crate::drain::Phase;
+use crate::metrics::End;
+use crate::proxy::{self, Body, Error};
+use crate::upstream::Stream;
+
+/// A client that pipelines without pause is told to go after this many more responses.
+const KEPT_MAX: u32 = 100;
+
+/// Why hyper's connection is not driven any further.
+enum Ended {
+    Over(hyper::Result<()>),
+    Ordered(Order),
+}
+
+/// Serves requests until the connection is idle, upgraded or at its end.
+pub(super) async fn serve(client: &Client, stream: TcpStream, unread: Bytes) -> Next {
+    let seat = &client.member.seat;
+    seat.enter(Stage::Waiting, client.exchange.idle_since());
+    let wire = Wire::new(stream, unread, seat, &client.exchange);
+    let upgrade = Rc::new(RefCell::new(None));
+    let session = Session {
+        stack: RefCell::new(proxy::stack(&client.site.route, &client.exchange, client_ip(client))),
+        client,
+        wire: Rc::clone(&wire),
+        upgrade: Rc::clone(&upgrade),
+        old: std::cell::Cell::new(false),
+    };
+    let mut http = client.site.builder.serve_connection(TokioIo::new(Io(Rc::clone(&wire))), session);
+    let ended = poll_fn(|cx| poll_serving(client, &wire, &mut http, cx)).await;
+    let parts = http.into_parts();
+    let (Some(stream), unread) = (wire.take_stream(), parts.read_buf) else { return Next::Closed };
+    match ended {
+        Ended::Over(Ok(())) => match upgrade.take() {
+            Some((app, from_app)) => {
+                Next::Tunnel(Box::new(Tunnel { client: stream, from_client: unread, app, from_app }))
+            }
+            None if wire.eof() && unread.is_empty() => Next::Closed,
+            None => Next::Linger(stream),
+        },
+        Ended::Over(Err(error)) => fail(client, &wire, stream, &error, parts.service.old.get()),
+        Ended::Ordered(Order::HeadTimeout) => refuse(client, stream, Error::HeaderTimeout),
+        Ended::Ordered(Order::Close) if !unread.is_empty() => refuse(client, stream, Error::DrainDeadline),
+        Ended::Ordered(Order::Close | Order::Park) if unread.is_empty() => Next::Park(stream),
+        Ended::Ordered(Order::Close | Order::Park) => Next::Serve(stream, unread),
+        Ended::Ordered(Order::Cut) => {
+            client.member.ends(End::Cut);
+            Next::Closed
+        }
+    }
+}
+
+fn poll_serving(
+    client: &Client,
+    wire: &Wire,
+    http: &mut Connection<TokioIo<Io>, Session<'_>>,
+    cx: &mut Context<'_>,
+) -> Poll<Ended> {
+    let seat = &client.member.seat;
+    seat.register(cx.waker());
+    match http.poll_without_shutdown(cx) {
+        // hyper calls a connection done when the last byte is in its own buffer.
+        Poll::Ready(Ok(())) if wire.unflushed() => {}
+        Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
+        Poll::Pending => {}
+    }
+    let idle = wire.is_idle();
+    if idle && seat.stage.get() == Stage::Exchange {
+        seat.enter(Stage::Waiting, client.exchange.idle_since());
+    }
+    // Between an order and its arrival a request may have come: then the order is void.
+    match seat.take_order() {
+        Some(Order::Cut) => Poll::Ready(Ended::Ordered(Order::Cut)),
+        Some(order @ Order::HeadTimeout) if idle && seat.stage.get() == Stage::Head => {
+            Poll::Ready(Ended::Ordered(order))
+        }
+        Some(order @ (Order::Park | Order::Close)) if idle && !wire.swallowed() => {
+            Poll::Ready(Ended::Ordered(order))
+        }
+        _ => Poll::Pending,
+    }
+}
+
+/// hyper has given up.
+fn fail(client: &Client, wire: &Wire, stream: TcpStream, error: &hyper::Error, old: bool) -> Next {
+    if wire.swallowed() || error.is_parse() {
+        let answer = if error.is_parse_too_large() {
+            Error::HeaderTooLarge
+        } else {
+            Error::BadRequest("this is not an HTTP/1.1 request")
+        };
+        return refuse(client, stream, answer);
+    }
+    tracing::debug!(client = %client.addr, %error, cause = error.source().map(tracing::field::display), "a connection broke");
+    if client.member.view().ended() {
+        client.member.ends(End::Cut);
+    }
+    if old {
+        // The end of an HTTP/1.0 response is the end of the connection: after a FIN, half of it would look
+        // whole. A RST can't be taken for an end.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    }
+    Next::Closed
+}
+
+/// Says why, on a connection that has no HTTP state any more, and closes it. Nothing else is waiting to be
+/// written, so a few bytes fit into the socket at once; where they don't, the client reads nothing anyway.
+fn refuse(client: &Client, stream: TcpStream, error: Error) -> Next {
+    client.member.shard.refused(error.status().as_u16());
+    match stream.try_write(&error.raw_response()) {
+        Ok(_) => Next::Linger(stream),
+        Err(_) => Next::Closed,
+    }
+}
+
+fn client_ip(client: &Client) -> HeaderValue {
+    let ip = client.addr.ip().to_canonical().to_string();
+    HeaderValue::try_from(ip).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// The proxy's stack as a hyper service, with what concerns the connection rather than the request.
+struct Session<'a> {
+    stack: RefCell<proxy::Stack>,
+    client: &'a Client,
+    wire: Rc<Wire>,
+    /// Filled by a 101.
+    upgrade: Rc<RefCell<Option<(Stream, Bytes)>>>,
+    /// The last request was HTTP/1.0.
+    old: std::cell::Cell<bool>,
+}
+
+impl<'a> hyper::service::Service<Request<Incoming>> for Session<'a> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Reply<'a>;
+
+    fn call(&self, request: Request<Incoming>) -> Reply<'a> {
+        self.old.set(request.version() == Version::HTTP_10);
+        self.wire.request_begins(!request.body().is_end_stream());
+        if !self.client.asked.replace(true) {
+            note_arrival(self.client, &request);
+        }
+        Reply {
+            answering: self.stack.borrow_mut().call(request),
+            client: self.client,
+            wire: Rc::clone(&self.wire),
+            upgrade: Rc::clone(&self.upgrade),
+        }
+    }
+}
+
+/// A new connection in a drain says that somebody still finds us, unless it is a prober's.
+fn note_arrival(client: &Client, request: &Request<Incoming>) {
+    if client.member.view().phase() == Phase::Serving {
+        return;
+    }
+    let user_agent = request.headers().get(USER_AGENT).map_or(&b""[..], |value| value.as_bytes());
+    if !client.site.probers.matches(user_agent) {
+        client.site.arrivals.note(client.member.seat.accepted);
+    }
+}
+
+/// The response on its way to hyper.
+struct Reply<'a> {
+    answering: <proxy::Stack as tower::Service<Request<Incoming>>>::Future,
+    client: &'a Client,
+    wire: Rc<Wire>,
+    upgrade: Rc<RefCell<Option<(Stream, Bytes)>>>,
+}
+
+impl Future for Reply<'_> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = ready!(Pin::new(&mut self.answering).poll(cx))?;
+        if let Some(upgraded) = response.body_mut().take_upgrade() {
+            // Told or not: a 101 without `Connection: upgrade` would be rejected.
+            *self.upgrade.borrow_mut() = Some(upgraded);
+        } else if self.client.member.told() && !self.keeps() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            self.client.member.ends(End::Told);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl Reply<'_> {
+    /// Whether the client has to be answered more before it can be told to go.
+    fn keeps(&self) -> bool {
+        let kept = &self.client.kept;
+        let keeps =
+            kept.get() < KEPT_MAX && !self.client.member.view().ended() && self.wire.more_requests_are_here();
+        kept.set(kept.get() + u32::from(keeps));
+        keeps
+    }
+}

@@ -1,0 +1,308 @@
+//! Every client connection of a worker, and the one clock that watches over them.
+//!
+//! A connection has no timers of its own. It keeps its [`Seat`] up to date with plain stores; a few times a
+//! second the roster looks at every seat, and where something is due it leaves an [`Order`] there and wakes
+//! the connection. A worker without connections has no timer at all.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Waker;
+
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::config::Limits;
+use crate::drain::watch::{Orders, Subscriber, View};
+use crate::drain::{Phase, notice};
+use crate::metrics::{End, Protocol, Shard};
+
+/// An HTTP connection without a request for this long is parked; in a drain, one that has been told to go is
+/// closed then. A client that is about to send its next request has done so by now.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// A lingering connection from which nothing comes for this long is closed.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+
+/// How often the roster looks, normally and in a drain.
+const TICK: Duration = Duration::from_millis(250);
+const DRAIN_TICK: Duration = Duration::from_millis(50);
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Only the socket is kept: no byte of a request is here.
+    Parked,
+    /// hyper waits for a request.
+    Waiting,
+    /// Part of a request's head is here.
+    Head,
+    /// A request is under way.
+    Exchange,
+    /// After a 101.
+    Tunnel,
+    /// A tunnel whose app has ended its side.
+    HalfTunnel,
+    /// Our last byte is sent; what the client still sends is discarded.
+    Lingering,
+}
+
+/// What the roster wants of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Keep the socket only.
+    Park,
+    /// The head takes too long: 408.
+    HeadTimeout,
+    /// End now, saying what the protocol has for it.
+    Close,
+    /// End now.
+    Cut,
+}
+
+/// What the roster knows of one connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) accepted: Instant,
+    pub(super) stage: Cell<Stage>,
+    /// Since when it has been in this stage.
+    pub(super) since: Cell<Instant>,
+    order: Cell<Option<Order>>,
+    notice: Cell<Option<Instant>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Seat {
+    pub(super) fn enter(&self, stage: Stage, since: Instant) {
+        self.stage.set(stage);
+        self.since.set(since);
+        self.order.set(None);
+    }
+
+    /// Leaves the waker of the connection's task. The task is the same through the connection's life.
+    pub(super) fn register(&self, waker: &Waker) {
+        let mut mine = self.waker.borrow_mut();
+        if !mine.as_ref().is_some_and(|mine| mine.will_wake(waker)) {
+            *mine = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn take_order(&self) -> Option<Order> {
+        self.order.take()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the client is to be told to go.
+    fn told(&self, view: &View, now: Instant) -> bool {
+        match view.phase() {
+            Phase::Serving => false,
+            Phase::LameDuck => self.notice.get().is_some_and(|notice| now >= notice),
+            Phase::Draining | Phase::Drained => true,
+        }
+    }
+
+    /// What is due at `now`.
+    fn due(&self, view: &View, limits: &Limits, now: Instant) -> Option<Order> {
+        if view.cut() {
+            return Some(Order::Cut);
+        }
+        let age = now.saturating_duration_since(self.since.get());
+        match self.stage.get() {
+            Stage::Parked if age >= limits.idle_timeout => Some(Order::Close),
+            Stage::Parked if self.told(view, now) && age >= IDLE => Some(Order::Close),
+            Stage::Waiting if age >= IDLE => Some(Order::Park),
+            Stage::Head if age >= limits.header_timeout => Some(Order::HeadTimeout),
+            Stage::Lingering if age >= LINGER_SILENCE => Some(Order::Cut),
+            // The app may have died; its FIN is all that is to be seen of that.
+            Stage::HalfTunnel if self.told(view, now) && age >= LINGER_SILENCE => Some(Order::Close),
+            // The exchange sees the deadline itself; a lingering connection has said its last words.
+            Stage::Exchange | Stage::Lingering => None,
+            _ if view.ended() => Some(Order::Close),
+            _ => None,
+        }
+    }
+}
+
+/// A worker's connections.
+#[derive(Debug)]
+pub struct Roster {
+    seats: RefCell<Slab<Rc<Seat>>>,
+    view: Rc<View>,
+    limits: Limits,
+    /// Connections of all workers, against `--max-connections`.
+    total: Arc<AtomicUsize>,
+    populated: Notify,
+    emptied: Notify,
+}
+
+impl Roster {
+    /// A roster without connections; `total` counts those of all workers.
+    #[must_use]
+    pub fn new(limits: Limits, total: Arc<AtomicUsize>) -> Rc<Self> {
+        Rc::new(Self {
+            seats: RefCell::default(),
+            view: Rc::default(),
+            limits,
+            total,
+            populated: Notify::new(),
+            emptied: Notify::new(),
+        })
+    }
+
+    /// What the connections see of the drain.
+    #[must_use]
+    pub fn view(&self) -> &Rc<View> {
+        &self.view
+    }
+
+    /// Gives a new connection its seat; none when there are `--max-connections` already.
+    pub(super) fn admit(self: &Rc<Self>, shard: &Arc<Shard>) -> Option<Member> {
+        if self.total.fetch_add(1, Relaxed) >= self.limits.max_connections {
+            self.total.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let now = Instant::now();
+        let seat = Rc::new(Seat {
+            accepted: now,
+            stage: Cell::new(Stage::Parked),
+            since: Cell::new(now),
+            order: Cell::new(None),
+            notice: Cell::new((self.view.phase() == Phase::LameDuck).then(|| notice::newcomer(now))),
+            waker: RefCell::new(None),
+        });
+        let mut seats = self.seats.borrow_mut();
+        if seats.is_empty() {
+            self.populated.notify_one();
+        }
+        let key = seats.insert(Rc::clone(&seat));
+        let protocol = Protocol::Http1;
+        shard.accepted[protocol as usize].inc();
+        shard.idle[protocol as usize].add(1);
+        Some(Member {
+            seat,
+            key,
+            roster: Rc::clone(self),
+            shard: Arc::clone(shard),
+            protocol: Cell::new(protocol),
+            end: Cell::new(End::Finished),
+        })
+    }
+
+    /// Waits until there are no connections.
+    pub async fn emptied(&self) {
+        while !self.seats.borrow().is_empty() {
+            self.emptied.notified().await;
+        }
+    }
+
+    /// Watches over the connections, and passes the drain's orders on to them. Never returns.
+    pub async fn watch(self: Rc<Self>, mut drain: Subscriber) {
+        loop {
+            let empty = self.seats.borrow().is_empty();
+            let tick = if self.view.phase() == Phase::Serving { TICK } else { DRAIN_TICK };
+            let step = self.view.next_step();
+            let next = step.map_or(Instant::now() + tick, |step| step.min(Instant::now() + tick));
+            tokio::select! {
+                orders = drain.changed() => self.obey(orders),
+                () = sleep_until(next), if !empty || step.is_some() => self.look(Instant::now()),
+                () = self.populated.notified(), if empty => {}
+            }
+        }
+    }
+
+    fn obey(&self, orders: Orders) {
+        let before = self.view.phase();
+        self.view.set(orders);
+        let seats = self.seats.borrow();
+        match (orders.phase, orders.plan) {
+            (Phase::Serving, _) => seats.iter().for_each(|(_, seat)| seat.notice.set(None)),
+            (Phase::LameDuck, Some(plan)) if before == Phase::Serving => {
+                let notices = notice::spread(plan.trigger, plan.lame_duck_min, seats.len());
+                for ((_, seat), notice) in seats.iter().zip(notices) {
+                    seat.notice.set(Some(notice));
+                }
+            }
+            _ => {}
+        }
+        drop(seats);
+        self.look(Instant::now());
+    }
+
+    fn look(&self, now: Instant) {
+        // Everybody has last words to say, also those for whom no order is due.
+        let wake_all = self.view.advance(now);
+        for (_, seat) in self.seats.borrow().iter() {
+            let due = seat.due(&self.view, &self.limits, now);
+            if due.is_some() {
+                seat.order.set(due);
+            }
+            if due.is_some() || wake_all {
+                seat.wake();
+            }
+        }
+    }
+}
+
+/// A connection's membership: leaves the roster when it is dropped.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) seat: Rc<Seat>,
+    key: usize,
+    roster: Rc<Roster>,
+    pub(super) shard: Arc<Shard>,
+    protocol: Cell<Protocol>,
+    end: Cell<End>,
+}
+
+impl Member {
+    /// Whether the client is to be told to go.
+    pub(super) fn told(&self) -> bool {
+        match self.roster.view.phase() {
+            Phase::Serving => false,
+            _ => self.seat.told(&self.roster.view, Instant::now()),
+        }
+    }
+
+    pub(super) fn view(&self) -> &Rc<View> {
+        &self.roster.view
+    }
+
+    /// How the connection ends; the first word counts, but for a cut.
+    pub(super) fn ends(&self, end: End) {
+        if self.end.get() == End::Finished || end == End::Cut {
+            self.end.set(end);
+        }
+    }
+
+    /// From here on the connection is something else.
+    pub(super) fn speaks(&self, protocol: Protocol) {
+        self.shard.idle[self.protocol.get() as usize].add(-1);
+        self.shard.active[protocol as usize].add(1);
+        self.shard.accepted[protocol as usize].inc();
+        self.protocol.set(protocol);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.roster.total.fetch_sub(1, Relaxed);
+        let protocol = self.protocol.get();
+        let of_state = if protocol == Protocol::Http1 { &self.shard.idle } else { &self.shard.active };
+        of_state[protocol as usize].add(-1);
+        if self.roster.view.phase() != Phase::Serving {
+            self.shard.ends[protocol as usize][self.end.get() as usize].inc();
+        }
+        let mut seats = self.roster.seats.borrow_mut();
+        seats.remove(self.key);
+        if seats.is_empty() {
+            self.roster.emptied.notify_one();
+        }
+    }
+}

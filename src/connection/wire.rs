@@ -1,0 +1,186 @@
+//! The client's socket as hyper sees it, and what watching it tells.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use memchr::memmem;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::parked::has_bytes;
+use super::roster::{Seat, Stage};
+use crate::proxy::Exchange;
+
+/// What the socket, the service and the serving state share. hyper owns the socket's wrapper ([`Io`]), so the
+/// socket itself is kept here, where it can be peeked at and taken back.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: RefCell<Option<TcpStream>>,
+    /// Read before hyper was there.
+    unread: RefCell<Bytes>,
+    seat: Rc<Seat>,
+    exchange: Rc<Exchange>,
+    /// hyper has bytes that the socket did not take yet.
+    unflushed: Cell<bool>,
+    /// What is written belongs to a response of the service. Otherwise it is hyper's own answer to a head it
+    /// can't read, in place of which the client gets one of ours.
+    expecting: Cell<bool>,
+    swallowed: Cell<bool>,
+    /// Heads of requests that have been read, but not been seen by the service.
+    heads: Cell<usize>,
+    eof: Cell<bool>,
+}
+
+impl Wire {
+    pub(super) fn new(
+        stream: TcpStream,
+        unread: Bytes,
+        seat: &Rc<Seat>,
+        exchange: &Rc<Exchange>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            stream: RefCell::new(Some(stream)),
+            unread: RefCell::new(unread),
+            seat: Rc::clone(seat),
+            exchange: Rc::clone(exchange),
+            unflushed: Cell::new(false),
+            expecting: Cell::new(false),
+            swallowed: Cell::new(false),
+            heads: Cell::new(0),
+            eof: Cell::new(false),
+        })
+    }
+
+    /// Takes the socket back.
+    pub(super) fn take_stream(&self) -> Option<TcpStream> {
+        self.stream.borrow_mut().take()
+    }
+
+    /// The service has got a request.
+    pub(super) fn request_begins(&self, has_body: bool) {
+        self.expecting.set(true);
+        self.seat.stage.set(Stage::Exchange);
+        // What looks like more heads may be part of a body; then nothing is known of what follows.
+        self.heads.set(if has_body { 0 } else { self.heads.get().saturating_sub(1) });
+    }
+
+    /// Whether more requests have come already (pipelining): a response that says "close" would leave them
+    /// unanswered.
+    pub(super) fn more_requests_are_here(&self) -> bool {
+        self.heads.get() > 0 || self.stream.borrow().as_ref().is_some_and(has_bytes)
+    }
+
+    pub(super) fn unflushed(&self) -> bool {
+        self.unflushed.get()
+    }
+
+    /// No request is under way and nothing is left to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.exchange.in_flight() && !self.unflushed.get()
+    }
+
+    /// hyper has answered a head that it can't read; the client has not got that.
+    pub(super) fn swallowed(&self) -> bool {
+        self.swallowed.get()
+    }
+
+    /// The client has closed its side.
+    pub(super) fn eof(&self) -> bool {
+        self.eof.get()
+    }
+
+    fn note_read(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            self.eof.set(true);
+            return;
+        }
+        if self.exchange.in_flight() {
+            return; // of a body
+        }
+        self.heads.set(self.heads.get() + memmem::find_iter(bytes, b"\r\n\r\n").count());
+        if self.seat.stage.get() != Stage::Head {
+            self.seat.enter(Stage::Head, Instant::now());
+        }
+    }
+
+    fn poll_write_with(
+        &self,
+        len: usize,
+        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.expecting.get() {
+            self.swallowed.set(true);
+            return Poll::Ready(Ok(len));
+        }
+        self.unflushed.set(true);
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => write(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+/// The client's socket as hyper sees it.
+#[derive(Debug)]
+pub(super) struct Io(pub(super) Rc<Wire>);
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = &self.0;
+        let before = buf.filled().len();
+        let mut unread = wire.unread.borrow_mut();
+        if unread.is_empty() {
+            match &mut *wire.stream.borrow_mut() {
+                Some(stream) => ready!(Pin::new(stream).poll_read(cx, buf))?,
+                None => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            }
+        } else {
+            let n = unread.len().min(buf.remaining());
+            buf.put_slice(&unread[..n]);
+            unread.advance(n);
+            if unread.is_empty() {
+                *unread = Bytes::new();
+            }
+        }
+        wire.note_read(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write_with(buf.len(), |stream| stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        self.0.poll_write_with(len, |stream| stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// hyper calls this when its own buffer is empty.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.unflushed.set(false);
+        if !self.0.exchange.in_flight() {
+            self.0.expecting.set(false);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Never: how the connection ends is decided after hyper has let go of it.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

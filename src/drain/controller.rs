@@ -1,0 +1,544 @@
+//! Decides the phases: one task, which everybody else only sends messages to.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use super::arrivals::Arrivals;
+use super::report::{Ends, Outcome, Report, Seconds, Tally, seconds};
+use super::watch::{self, LAST_WORDS, Orders, Plan, Publisher};
+use super::{Phase, Trigger};
+use crate::config::Budget;
+
+/// How often the app is looked at in a drain. Only then: while serving, the requests themselves tell.
+const APP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// With the app gone, nothing is worth waiting for longer than this.
+const WITHOUT_APP: Duration = Duration::from_secs(2);
+
+/// What a worker may take beyond the deadline and the last words before it is given up.
+const SLACK: Duration = Duration::from_millis(300);
+
+/// What the controller acts on. The program's real one is in the composition root.
+pub trait Surroundings {
+    /// Steers new SYNs away from all listeners; false where that is not possible.
+    fn steer(&mut self) -> bool;
+    /// All listeners are closed: from now on SYNs are to be refused.
+    fn shut(&mut self);
+    /// Binds the listeners again and hands them to the workers, as generation `generation`.
+    ///
+    /// # Errors
+    /// What the kernel says; then nothing has changed.
+    fn reopen(&mut self, generation: u64) -> io::Result<()>;
+    /// Looks whether the app is there.
+    fn look_at_app(&self) -> impl Future<Output = App> + Send;
+    /// How connections have ended since the process began.
+    fn tally(&self) -> Tally;
+    /// A phase has begun.
+    fn entered(&mut self, phase: Phase);
+    /// A drain is over.
+    fn ended(&mut self, report: &Report);
+}
+
+/// What can be seen of the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum App {
+    /// It accepts connections, or that can't be told.
+    Up,
+    /// It does not listen, but requests that it has taken are still under way.
+    Leaving,
+    /// It does not listen and holds no connection.
+    Gone,
+}
+
+/// A message to the controller.
+#[derive(Debug)]
+enum Command {
+    Trigger(Trigger, Option<oneshot::Sender<Report>>),
+    Undrain(oneshot::Sender<Result<(), UndrainError>>),
+}
+
+/// Why there is no way back.
+#[derive(Debug, thiserror::Error)]
+pub enum UndrainError {
+    /// The pod is going away.
+    #[error("SIGTERM has been received: this process is about to end")]
+    Terminating,
+    /// A listener can't be bound again.
+    #[error("cannot listen again: {0}")]
+    Bind(#[from] io::Error),
+    /// The controller is gone.
+    #[error("this process is ending")]
+    Ending,
+}
+
+/// Talks to the controller; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What everybody may know.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The phase.
+    pub phase: Phase,
+    /// When the drain under way began.
+    pub trigger: Option<Instant>,
+    /// When it will be cut short.
+    pub deadline: Option<Instant>,
+    /// The last drain's report.
+    pub report: Option<Report>,
+}
+
+impl Handle {
+    /// The present state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins a drain, or joins the one under way.
+    pub fn trigger(&self, trigger: Trigger) {
+        // The controller is gone only when the process is ending anyway.
+        let _ = self.commands.send(Command::Trigger(trigger, None));
+    }
+
+    /// Begins or joins a drain and waits for its end; none when the process ends before.
+    pub async fn drain(&self) -> Option<Report> {
+        let (reply, report) = oneshot::channel();
+        self.commands.send(Command::Trigger(Trigger::Drain, Some(reply))).ok()?;
+        report.await.ok()
+    }
+
+    /// Takes the drain back. While serving, nothing happens.
+    ///
+    /// # Errors
+    /// See [`UndrainError`].
+    pub async fn undrain(&self) -> Result<(), UndrainError> {
+        let (reply, done) = oneshot::channel();
+        self.commands.send(Command::Undrain(reply)).map_err(|_| UndrainError::Ending)?;
+        done.await.unwrap_or(Err(UndrainError::Ending))
+    }
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Drained, and told to end.
+    Drained,
+    /// A second SIGINT.
+    AtOnce,
+}
+
+/// The task behind [`Handle`].
+#[derive(Debug)]
+pub struct Controller<S> {
+    surroundings: S,
+    publisher: Publisher,
+    commands: mpsc::UnboundedReceiver<Command>,
+    state: Arc<Mutex<State>>,
+    arrivals: Arc<Arrivals>,
+    budget: Budget,
+    workers: usize,
+    generation: u64,
+    /// SIGTERM or SIGINT has been received: no way back.
+    terminating: bool,
+    interrupted: bool,
+    /// Undrains that wait for the listeners to be closed.
+    undrains: VecDeque<oneshot::Sender<Result<(), UndrainError>>>,
+    app_due: Instant,
+}
+
+/// A drain under way.
+#[derive(Debug)]
+struct Drain {
+    trigger: Trigger,
+    begun: Instant,
+    deadline: Instant,
+    draining_since: Option<Instant>,
+    waiters: Vec<oneshot::Sender<Report>>,
+    before: Tally,
+    app: App,
+    /// The app has been seen gone in this drain.
+    app_went: bool,
+    cut_short: bool,
+    steered: bool,
+}
+
+/// Where to go from a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Go {
+    On,
+    Back,
+    Exit(Exit),
+}
+
+enum Event {
+    Timer,
+    Command(Command),
+    Report(watch::Report),
+    App(App),
+}
+
+impl<S: Surroundings> Controller<S> {
+    /// A controller in [`Phase::Serving`] whose `workers` already have their listeners, as generation 0.
+    pub fn new(
+        surroundings: S,
+        publisher: Publisher,
+        arrivals: Arc<Arrivals>,
+        budget: Budget,
+        workers: usize,
+    ) -> (Handle, Self) {
+        let (commands, commands_rx) = mpsc::unbounded_channel();
+        let state = State { phase: Phase::Serving, trigger: None, deadline: None, report: None };
+        let handle = Handle { commands, state: Arc::new(Mutex::new(state)) };
+        let controller = Self {
+            surroundings,
+            publisher,
+            commands: commands_rx,
+            state: Arc::clone(&handle.state),
+            arrivals,
+            budget,
+            workers,
+            generation: 0,
+            terminating: false,
+            interrupted: false,
+            undrains: VecDeque::new(),
+            app_due: Instant::now(),
+        };
+        (handle, controller)
+    }
+
+    /// Runs until the process is to end.
+    pub async fn run(mut self) -> Exit {
+        loop {
+            let mut drain = self.serving().await;
+            let mut go = self.lame_duck(&mut drain).await;
+            if go == Go::On {
+                go = self.draining(&mut drain).await;
+            }
+            if go == Go::On {
+                self.finish(&mut drain);
+                go = self.drained(&mut drain).await;
+            }
+            match go {
+                Go::Exit(exit) => return exit,
+                Go::On | Go::Back => self.cancel(drain),
+            }
+        }
+    }
+
+    /// Until something begins a drain.
+    async fn serving(&mut self) -> Drain {
+        loop {
+            match self.commands.recv().await {
+                Some(Command::Trigger(trigger, waiter)) => {
+                    let mut drain = self.begin(trigger);
+                    drain.waiters.extend(waiter);
+                    self.note_signal(trigger, &mut drain).await;
+                    return drain;
+                }
+                Some(Command::Undrain(reply)) => {
+                    let _ = reply.send(Ok(()));
+                }
+                // Every handle is gone: the process is being torn down around us.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn begin(&mut self, trigger: Trigger) -> Drain {
+        let begun = Instant::now();
+        self.app_due = begun;
+        Drain {
+            trigger,
+            begun,
+            deadline: begun + self.budget.until_deadline(),
+            draining_since: None,
+            waiters: Vec::new(),
+            before: self.surroundings.tally(),
+            app: App::Up,
+            app_went: false,
+            cut_short: false,
+            steered: false,
+        }
+    }
+
+    /// Accepts everything still, until new connections have stopped coming.
+    async fn lame_duck(&mut self, drain: &mut Drain) -> Go {
+        if drain.app == App::Up {
+            self.enter(Phase::LameDuck, drain);
+        }
+        loop {
+            let last = self.arrivals.newest_since(drain.begun).unwrap_or(drain.begun);
+            let end = (last + self.budget.quiet())
+                .max(drain.begun + self.budget.lame_duck_min())
+                .min(drain.begun + self.budget.lame_duck_max())
+                .min(drain.deadline);
+            // Without the app there is nothing to accept for: a refused connection may be tried again
+            // elsewhere, a 503 not always.
+            if Instant::now() >= end || drain.app != App::Up {
+                return Go::On;
+            }
+            match self.next(end, true).await {
+                Event::Timer | Event::Report(_) => {}
+                Event::App(app) => self.note_app(app, drain),
+                Event::Command(command) => {
+                    if let Some(exit) = self.join(command, drain).await {
+                        return Go::Exit(exit);
+                    }
+                    if !self.undrains.is_empty() {
+                        self.undrains.drain(..).for_each(|reply| drop(reply.send(Ok(()))));
+                        return Go::Back;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses new connections and lets the others finish.
+    async fn draining(&mut self, drain: &mut Drain) -> Go {
+        drain.draining_since = Some(Instant::now());
+        drain.steered = self.surroundings.steer();
+        self.enter(Phase::Draining, drain);
+        let (mut closed, mut emptied) = (0, 0);
+        while emptied < self.workers {
+            let last = drain.deadline + LAST_WORDS + SLACK;
+            match self.next(last, true).await {
+                Event::Timer => {
+                    tracing::warn!("connections are left after the deadline; giving them up");
+                    drain.cut_short = true;
+                    break;
+                }
+                Event::Report(watch::Report::Closed(generation)) if generation == self.generation => {
+                    closed += 1;
+                    if closed == self.workers {
+                        self.surroundings.shut();
+                    }
+                }
+                Event::Report(watch::Report::Emptied(generation)) if generation == self.generation => {
+                    emptied += 1
+                }
+                Event::Report(_) => {}
+                Event::App(app) => self.note_app(app, drain),
+                Event::Command(command) => {
+                    if let Some(exit) = self.join(command, drain).await {
+                        return Go::Exit(exit);
+                    }
+                }
+            }
+            // Only when all are closed can they be bound again.
+            if closed == self.workers && self.reopens(drain) {
+                return Go::Back;
+            }
+        }
+        if closed < self.workers {
+            self.surroundings.shut();
+        }
+        Go::On
+    }
+
+    /// Nothing is left; until the process is told to end, or the app comes back.
+    async fn drained(&mut self, drain: &mut Drain) -> Go {
+        self.enter(Phase::Drained, drain);
+        loop {
+            if self.terminating {
+                return Go::Exit(Exit::Drained);
+            }
+            if self.reopens(drain) {
+                return Go::Back;
+            }
+            match self.next(Instant::now() + Duration::from_secs(3600), true).await {
+                Event::Timer | Event::Report(_) => {}
+                Event::App(app) => self.note_app(app, drain),
+                Event::Command(command) => {
+                    if let Some(exit) = self.join(command, drain).await {
+                        return Go::Exit(exit);
+                    }
+                    self.answer(drain);
+                }
+            }
+        }
+    }
+
+    /// What happens next, but not later than `until`.
+    async fn next(&mut self, until: Instant, watch_app: bool) -> Event {
+        tokio::select! {
+            biased;
+            Some(report) = self.publisher.reports.recv() => Event::Report(report),
+            Some(command) = self.commands.recv() => Event::Command(command),
+            () = sleep_until(until) => Event::Timer,
+            app = async { sleep_until(self.app_due).await; self.surroundings.look_at_app().await }, if watch_app => {
+                self.app_due = Instant::now() + APP_INTERVAL;
+                Event::App(app)
+            }
+        }
+    }
+
+    /// A command while a drain is under way.
+    async fn join(&mut self, command: Command, drain: &mut Drain) -> Option<Exit> {
+        match command {
+            Command::Trigger(trigger, waiter) => {
+                drain.waiters.extend(waiter);
+                if trigger == Trigger::Sigint && self.interrupted {
+                    return Some(Exit::AtOnce);
+                }
+                let before = drain.deadline;
+                self.note_signal(trigger, drain).await;
+                if drain.deadline != before {
+                    self.publish(drain);
+                }
+            }
+            Command::Undrain(reply) if self.terminating => {
+                let _ = reply.send(Err(UndrainError::Terminating));
+            }
+            Command::Undrain(reply) => self.undrains.push_back(reply),
+        }
+        None
+    }
+
+    /// A signal means that the process is to end; when the app is gone already, soon.
+    async fn note_signal(&mut self, trigger: Trigger, drain: &mut Drain) {
+        if trigger == Trigger::Drain {
+            return;
+        }
+        self.terminating = true;
+        self.interrupted |= trigger == Trigger::Sigint;
+        drain.app = self.surroundings.look_at_app().await;
+        if drain.app == App::Gone {
+            drain.deadline = drain.deadline.min(Instant::now() + WITHOUT_APP);
+        }
+    }
+
+    fn note_app(&self, app: App, drain: &mut Drain) {
+        if drain.app != app {
+            tracing::info!(app = ?app, "the app has changed");
+        }
+        drain.app = app;
+        drain.app_went |= app != App::Up;
+    }
+
+    /// Binds the listeners again when there is reason to: `/undrain`, or an app that went and came back.
+    fn reopens(&mut self, drain: &mut Drain) -> bool {
+        let rearm = drain.app_went && drain.app == App::Up && !self.terminating;
+        if self.undrains.is_empty() && !rearm {
+            return false;
+        }
+        // Before the listeners: a worker that gets them while it still sees the drain would close them again.
+        self.publisher.orders.send_replace(Orders::SERVE);
+        match self.surroundings.reopen(self.generation + 1) {
+            Ok(()) => {
+                self.generation += 1;
+                for reply in self.undrains.drain(..) {
+                    let _ = reply.send(Ok(()));
+                }
+                if rearm {
+                    tracing::info!("the app went away and came back: serving again");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot listen again");
+                self.publish(drain);
+                // For re-arming: not again before the app has gone once more.
+                drain.app_went = false;
+                for reply in self.undrains.drain(..) {
+                    let _ = reply.send(Err(io::Error::new(error.kind(), error.to_string()).into()));
+                }
+                false
+            }
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, drain: &Drain) {
+        tracing::info!(phase = phase.name(), trigger = drain.trigger.name(), "phase");
+        self.set_state(phase, Some(drain));
+        self.surroundings.entered(phase);
+        self.publish(drain);
+    }
+
+    fn set_state(&self, phase: Phase, drain: Option<&Drain>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.phase = phase;
+        state.trigger = drain.map(|drain| drain.begun);
+        state.deadline = drain.map(|drain| drain.deadline);
+    }
+
+    fn publish(&self, drain: &Drain) {
+        let phase = self.state.lock().unwrap_or_else(PoisonError::into_inner).phase;
+        let plan = Plan {
+            trigger: drain.begun,
+            deadline: drain.deadline,
+            lame_duck_min: self.budget.lame_duck_min(),
+            steered: drain.steered,
+        };
+        self.publisher.orders.send_replace(Orders { phase, plan: Some(plan) });
+    }
+
+    /// Reports, and answers everybody who waits.
+    fn finish(&mut self, drain: &mut Drain) {
+        let cut = self.ends(drain).iter().any(|(_, ends)| ends.cut > 0);
+        let outcome = if cut || drain.cut_short { Outcome::Forced } else { Outcome::Clean };
+        let report = self.report(drain, outcome);
+        tracing::info!(outcome = outcome.name(), report = %serde_json::to_string(&report).unwrap_or_default(), "{report}");
+        self.surroundings.ended(&report);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).report = Some(report);
+        self.answer(drain);
+    }
+
+    fn answer(&self, drain: &mut Drain) {
+        let report = self.state.lock().unwrap_or_else(PoisonError::into_inner).report.clone();
+        if let Some(report) = report {
+            for waiter in drain.waiters.drain(..) {
+                // A caller that has hung up changes nothing.
+                let _ = waiter.send(report.clone());
+            }
+        }
+    }
+
+    /// Back to serving.
+    fn cancel(&mut self, mut drain: Drain) {
+        tracing::info!(phase = Phase::Serving.name(), "phase");
+        if !drain.waiters.is_empty() {
+            let report = self.report(&drain, Outcome::Cancelled);
+            for waiter in drain.waiters.drain(..) {
+                let _ = waiter.send(report.clone());
+            }
+        }
+        self.set_state(Phase::Serving, None);
+        self.surroundings.entered(Phase::Serving);
+        self.publisher.orders.send_replace(Orders::SERVE);
+    }
+
+    fn ends(&self, drain: &Drain) -> Vec<(&'static str, Ends)> {
+        let now = self.surroundings.tally().ends;
+        let before = |name| {
+            drain.before.ends.iter().find(|(other, _)| *other == name).map_or(Ends::default(), |e| e.1)
+        };
+        now.into_iter().map(|(name, ends)| (name, ends.since(before(name)))).collect()
+    }
+
+    fn report(&self, drain: &Drain, outcome: Outcome) -> Report {
+        let now = Instant::now();
+        let draining_since = drain.draining_since.unwrap_or(now);
+        let last = self.arrivals.newest_since(drain.begun);
+        Report {
+            outcome,
+            trigger: drain.trigger,
+            seconds: Seconds {
+                lame_duck: seconds(draining_since - drain.begun),
+                draining: seconds(now - draining_since),
+                total: seconds(now - drain.begun),
+            },
+            last_arrival_seconds: last.map(|last| seconds(last - drain.begun)),
+            connections: self.ends(drain),
+            raced_requests: self.surroundings.tally().raced.wrapping_sub(drain.before.raced),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What happens to a request, top to bottom.
+//!
+//! ```text
+//!  connection ─▶ InFlight   counts it, ends it at the drain's deadline
+//!                Headers    hop-by-hop fields, X-Forwarded-*, Host
+//!                Forward    the app's pool, 100-continue, upgrades
+//! ```
+//!
+//! Every layer answers with a response: errors become one in [`error`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tower::ServiceBuilder;
+
+use crate::config::Forwarded;
+use crate::metrics::Shard;
+use crate::telemetry::AccessLog;
+use crate::upstream::Pool;
+
+mod body;
+mod error;
+mod forward;
+mod headers;
+mod in_flight;
+
+pub use body::Body;
+pub use error::Error;
+use forward::Forward;
+use headers::{Headers, HeadersLayer};
+pub use in_flight::Exchange;
+use in_flight::{InFlight, InFlightLayer};
+
+/// What the requests of one worker on one forward share.
+#[derive(Debug)]
+pub struct Route {
+    /// The `forward` label.
+    pub forward: String,
+    /// The way to the app.
+    pub pool: Rc<Pool>,
+    /// What becomes of `X-Forwarded-*`.
+    pub forwarded: Forwarded,
+    /// Where requests are counted.
+    pub shard: Arc<Shard>,
+    /// Where requests are logged.
+    pub access_log: Option<AccessLog>,
+}
+
+/// The stack, one for each connection.
+pub type Stack = InFlight<Headers<Forward>>;
+
+/// Builds the stack for a connection whose client has the address `client`.
+#[must_use]
+pub fn stack(route: &Rc<Route>, exchange: &Rc<Exchange>, client: HeaderValue) -> Stack {
+    ServiceBuilder::new()
+        .layer(InFlightLayer::new(exchange))
+        .layer(HeadersLayer::new(route.forwarded, client))
+        .service(Forward::new(&route.pool))
+}

@@ -1,0 +1,152 @@
+//! The body of every response, ours or the app's. The in-flight guard rides in it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::in_flight::Guard;
+use crate::upstream::{ResponseBody, Stream};
+
+/// A response's body.
+#[derive(Debug)]
+pub struct Body {
+    kind: Kind,
+    guard: Option<Guard>,
+    ends_cleanly: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Text(Bytes),
+    App(ResponseBody),
+    /// After a 101: no body, but the connection to the app and what it has already said.
+    Upgrade(Stream, Bytes),
+}
+
+/// Why a body ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The app's connection broke.
+    #[error("the app's response broke off")]
+    App(#[from] hyper::Error),
+    /// The drain's deadline has come.
+    #[error("the drain's deadline has come")]
+    Deadline,
+}
+
+impl Body {
+    /// A body of our own.
+    #[must_use]
+    pub fn text(text: Bytes) -> Self {
+        Self::of(Kind::Text(text))
+    }
+
+    pub(super) fn app(body: ResponseBody, head: &HeaderMap) -> Self {
+        Self { ends_cleanly: has_no_end_of_its_own(head), ..Self::of(Kind::App(body)) }
+    }
+
+    pub(super) fn upgrade(stream: Stream, unread: Bytes) -> Self {
+        Self::of(Kind::Upgrade(stream, unread))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, guard: None, ends_cleanly: false }
+    }
+
+    pub(super) fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// Takes the upgraded connection out, if this is the body of a 101.
+    pub fn take_upgrade(&mut self) -> Option<(Stream, Bytes)> {
+        match std::mem::replace(&mut self.kind, Kind::Empty) {
+            Kind::Upgrade(stream, unread) => Some((stream, unread)),
+            other => {
+                self.kind = other;
+                None
+            }
+        }
+    }
+}
+
+/// Media types whose bodies are open-ended sequences of records: stopping between two chunks loses nothing
+/// that the client can't ask for again. Any other body is cut instead, because a terminal chunk would make
+/// half a document look whole (RFC 9112, section 8).
+fn has_no_end_of_its_own(head: &HeaderMap) -> bool {
+    const STREAMS: [&str; 4] =
+        ["text/event-stream", "application/x-ndjson", "application/json-seq", "multipart/x-mixed-replace"];
+    let value = head.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let essence = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
+    STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Kind::App(body) = &mut this.kind else {
+            let text = match std::mem::replace(&mut this.kind, Kind::Empty) {
+                Kind::Text(text) if !text.is_empty() => Some(Ok(Frame::data(text))),
+                _ => None,
+            };
+            return Poll::Ready(text);
+        };
+        if this.guard.as_ref().is_some_and(Guard::deadline_passed) {
+            let clean = this.ends_cleanly && body.size_hint().exact().is_none();
+            return Poll::Ready(if clean { None } else { Some(Err(BodyError::Deadline)) });
+        }
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(guard)) = (&frame, &mut this.guard) {
+            guard.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame.map(|result| result.map_err(BodyError::App)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty | Kind::Upgrade(..) => true,
+            Kind::Text(text) => text.is_empty(),
+            Kind::App(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty | Kind::Upgrade(..) => SizeHint::with_exact(0),
+            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::App(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_streams_of_records_may_be_ended_as_if_they_were_whole() {
+        let ends = |content_type: &'static str| {
+            let mut head = HeaderMap::new();
+            head.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            has_no_end_of_its_own(&head)
+        };
+        assert!(ends("text/event-stream"));
+        assert!(ends("Text/Event-Stream; charset=utf-8"));
+        assert!(!ends("application/json"));
+        assert!(!ends("text/event-streams"));
+        assert!(!has_no_end_of_its_own(&HeaderMap::new()));
+    }
+}

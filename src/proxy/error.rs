@@ -1,0 +1,110 @@
+//! Errors that ebb itself answers: whose fault it was, and the one place that makes responses of them.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::Body;
+use crate::metrics::UpstreamFailure;
+
+/// Carries [`Error::reason`] to the client.
+const EBB_ERROR: HeaderName = HeaderName::from_static("ebb-error");
+
+/// Why ebb answers instead of the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// The client: not a request that can be forwarded, and why.
+    BadRequest(&'static str),
+    /// The client: its request head took longer than `--header-timeout`.
+    HeaderTimeout,
+    /// The client: its request head is larger than `--max-header-bytes`, or has too many fields.
+    HeaderTooLarge,
+    /// The app.
+    Upstream(UpstreamFailure),
+    /// Ourselves: more clients than `--max-connections`.
+    Overloaded,
+    /// Ourselves: the drain's deadline came before the app's response.
+    DrainDeadline,
+}
+
+impl Error {
+    /// The status that says whose fault it was.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Upstream(UpstreamFailure::Refused | UpstreamFailure::Unreachable)
+            | Self::Overloaded
+            | Self::DrainDeadline => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream(UpstreamFailure::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(UpstreamFailure::Reset | UpstreamFailure::Invalid) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The value of the `ebb-error` field.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::HeaderTimeout => "header-timeout",
+            Self::HeaderTooLarge => "header-too-large",
+            Self::Upstream(failure) => failure.name(),
+            Self::Overloaded => "overloaded",
+            Self::DrainDeadline => "drain-deadline",
+        }
+    }
+
+    /// The response, with a one-line text body.
+    #[must_use]
+    pub fn response(self) -> Response<Body> {
+        let text = format!("{self}\n");
+        let mut response = Response::new(Body::text(Bytes::from(text)));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(EBB_ERROR, HeaderValue::from_static(self.reason()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+    }
+
+    /// The same as bytes, for a connection that has no HTTP state any more; it closes after this.
+    #[must_use]
+    pub fn raw_response(self) -> Vec<u8> {
+        let (status, text) = (self.status(), format!("{self}\n"));
+        format!(
+            "HTTP/1.1 {} {}\r\nebb-error: {}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{text}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default(),
+            self.reason(),
+            text.len(),
+        )
+        .into_bytes()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadRequest(why) => why,
+            Self::HeaderTimeout => "the request head did not arrive in time",
+            Self::HeaderTooLarge => "the request head is too large",
+            Self::Upstream(UpstreamFailure::Refused) => "nothing listens at the app's address",
+            Self::Upstream(UpstreamFailure::Unreachable) => "the app can't be reached",
+            Self::Upstream(UpstreamFailure::Timeout) => "the app did not accept a connection in time",
+            Self::Upstream(UpstreamFailure::Reset) => "the app ended the connection before its response",
+            Self::Upstream(UpstreamFailure::Invalid) => "what the app sent is not HTTP",
+            Self::Overloaded => "too many connections",
+            Self::DrainDeadline => "the pod is going away and its time is up",
+        })
+    }
+}
+
+impl From<UpstreamFailure> for Error {
+    fn from(failure: UpstreamFailure) -> Self {
+        Self::Upstream(failure)
+    }
+}

@@ -1,0 +1,293 @@
+//! Header fields that concern one connection only, `Host`, and `X-Forwarded-*`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::header::{
+    CONNECTION, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Uri};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::{Body, Error};
+use crate::config::Forwarded;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const PROTO: HeaderValue = HeaderValue::from_static("http");
+
+/// Makes [`Headers`] services.
+#[derive(Debug, Clone)]
+pub(super) struct HeadersLayer {
+    forwarded: Forwarded,
+    client: HeaderValue,
+}
+
+impl HeadersLayer {
+    pub(super) fn new(forwarded: Forwarded, client: HeaderValue) -> Self {
+        Self { forwarded, client }
+    }
+}
+
+impl<S> Layer<S> for HeadersLayer {
+    type Service = Headers<S>;
+
+    fn layer(&self, inner: S) -> Headers<S> {
+        Headers { inner, forwarded: self.forwarded, client: self.client.clone() }
+    }
+}
+
+/// Rewrites the heads of requests and responses.
+#[derive(Debug, Clone)]
+pub struct Headers<S> {
+    inner: S,
+    forwarded: Forwarded,
+    client: HeaderValue,
+}
+
+impl<S> Service<Request<Incoming>> for Headers<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Error>,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Rewriting<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        if let Err(error) = normalise(&mut request) {
+            return Rewriting::Refused { error };
+        }
+        remove_hop_by_hop(request.headers_mut(), true);
+        forwarded(request.headers_mut(), self.forwarded, &self.client);
+        Rewriting::Asked { asked: self.inner.call(request) }
+    }
+}
+
+pin_project! {
+    /// The response on its way back.
+    #[project = RewritingProjection]
+    pub enum Rewriting<F> {
+        /// The request cannot be forwarded.
+        Refused { error: Error },
+        /// The app has been asked.
+        Asked { #[pin] asked: F },
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let asked = match self.project() {
+            RewritingProjection::Refused { error } => return Poll::Ready(Err(*error)),
+            RewritingProjection::Asked { asked } => asked,
+        };
+        let mut response = ready!(asked.poll(cx))?;
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        remove_hop_by_hop(response.headers_mut(), upgraded);
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// Brings a request into the form that an origin server expects (RFC 9112, section 3.2): origin-form (or `*`),
+/// one `Host`, and the version that we speak ourselves.
+fn normalise(request: &mut Request<Incoming>) -> Result<(), Error> {
+    if request.method() == Method::CONNECT {
+        return Err(Error::BadRequest("CONNECT asks for a forward proxy, and this is none"));
+    }
+    if let Some(authority) = request.uri().authority() {
+        // Absolute-form: the target's authority replaces whatever Host says.
+        let host = host_of(authority)?;
+        let path = match request.uri().path_and_query() {
+            Some(path) if !path.as_str().is_empty() => path.clone(),
+            _ => PathAndQuery::from_static("/"),
+        };
+        request.headers_mut().insert(HOST, host);
+        *request.uri_mut() = Uri::from(path);
+    }
+    let hosts = request.headers().get_all(HOST).iter().count();
+    match request.version() {
+        _ if hosts > 1 => {
+            return Err(Error::BadRequest("a request has one Host field, this one has several"));
+        }
+        Version::HTTP_11 if hosts == 0 => {
+            return Err(Error::BadRequest("an HTTP/1.1 request has a Host field"));
+        }
+        _ if hosts == 0 => {
+            request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        }
+        _ => {}
+    }
+    *request.version_mut() = Version::HTTP_11;
+    Ok(())
+}
+
+fn host_of(authority: &Authority) -> Result<HeaderValue, Error> {
+    let without_user = authority.as_str().rsplit('@').next().unwrap_or_default();
+    HeaderValue::from_str(without_user)
+        .map_err(|_| Error::BadRequest("the request target's host is not valid"))
+}
+
+/// Removes the fields that belong to one connection: those that `Connection` names and the well-known ones
+/// (RFC 9110, section 7.6.1). An upgrade keeps its two; `TE: trailers` is kept because it says what the
+/// recipient of the *response* can take, which we pass on.
+fn remove_hop_by_hop(headers: &mut HeaderMap, may_upgrade: bool) {
+    let mut upgrade = false;
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|&b| b == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .collect();
+        headers.remove(CONNECTION);
+        for name in named {
+            if name == UPGRADE {
+                upgrade = may_upgrade;
+            } else if name != HOST && name != TE && !name.as_str().starts_with("content-") {
+                headers.remove(name);
+            }
+        }
+        headers.remove(KEEP_ALIVE);
+        headers.remove(PROXY_CONNECTION);
+    }
+    headers.remove(TRANSFER_ENCODING);
+    if headers.contains_key(TE) {
+        let trailers = headers.get_all(TE).iter().any(|value| {
+            value.as_bytes().split(|&b| b == b',').any(|te| te.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        });
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    if upgrade && headers.contains_key(UPGRADE) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(UPGRADE);
+    }
+}
+
+/// Says where the request came from.
+fn forwarded(headers: &mut HeaderMap, how: Forwarded, client: &HeaderValue) {
+    match how {
+        Forwarded::Off => {}
+        Forwarded::Replace => {
+            headers.insert(X_FORWARDED_FOR, client.clone());
+            headers.insert(X_FORWARDED_PROTO, PROTO);
+            if let Some(host) = headers.get(HOST).cloned() {
+                headers.insert(X_FORWARDED_HOST, host);
+            }
+        }
+        Forwarded::Append => {
+            append_client(headers, client);
+            headers.entry(X_FORWARDED_PROTO).or_insert(PROTO);
+            if !headers.contains_key(X_FORWARDED_HOST)
+                && let Some(host) = headers.get(HOST).cloned()
+            {
+                headers.insert(X_FORWARDED_HOST, host);
+            }
+        }
+    }
+}
+
+/// Adds the client to the end of the list, which may be spread over several fields.
+fn append_client(headers: &mut HeaderMap, client: &HeaderValue) {
+    match headers.entry(X_FORWARDED_FOR) {
+        Entry::Vacant(entry) => {
+            entry.insert(client.clone());
+        }
+        Entry::Occupied(mut entry) => {
+            let mut list = Vec::new();
+            for value in entry.iter().filter(|value| !value.is_empty()) {
+                list.extend_from_slice(value.as_bytes());
+                list.extend_from_slice(b", ");
+            }
+            list.extend_from_slice(client.as_bytes());
+            // Joining valid values with ", " gives a valid value.
+            entry.insert(HeaderValue::from_bytes(&list).unwrap_or_else(|_| client.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for &(name, value) in fields {
+            map.append(name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_others_stay() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private"),
+            ("connection", "keep-alive"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip;q=0.5, Trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut headers, true);
+        assert_eq!(headers, map(&[("accept", "*/*"), ("te", "trailers")]));
+    }
+
+    #[test]
+    fn an_upgrade_keeps_its_two_fields() {
+        let mut headers = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        remove_hop_by_hop(&mut headers, true);
+        assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
+        remove_hop_by_hop(&mut headers, false);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn connection_cannot_name_what_every_request_needs() {
+        let mut headers =
+            map(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "3")]);
+        remove_hop_by_hop(&mut headers, true);
+        assert_eq!(headers, map(&[("host", "a"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn forwarded_appends_replaces_or_leaves() {
+        let client = HeaderValue::from_static("10.0.0.9");
+        let sent = || {
+            map(&[
+                ("host", "shop"),
+                ("x-forwarded-for", "1.1.1.1"),
+                ("x-forwarded-for", "2.2.2.2"),
+                ("x-forwarded-proto", "https"),
+            ])
+        };
+        let mut headers = sent();
+        forwarded(&mut headers, Forwarded::Append, &client);
+        assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "shop");
+        let mut headers = sent();
+        forwarded(&mut headers, Forwarded::Replace, &client);
+        assert_eq!(headers["x-forwarded-for"], "10.0.0.9");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        let mut headers = sent();
+        forwarded(&mut headers, Forwarded::Off, &client);
+        assert_eq!(headers, sent());
+    }
+}

@@ -1,0 +1,190 @@
+//! A request is in flight from its head to the end of its response's body: the guard rides in the body.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::{Body, Error, Route};
+use crate::drain::watch::View;
+use crate::metrics::{Protocol, Shard};
+use crate::telemetry::LogLine;
+
+/// The status that a request is counted with when the client went away before the response (as nginx does).
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What a connection and the exchange on it know of each other.
+#[derive(Debug)]
+pub struct Exchange {
+    route: Rc<Route>,
+    view: Rc<View>,
+    client: std::net::SocketAddr,
+    in_flight: Cell<bool>,
+    idle_since: Cell<Instant>,
+}
+
+impl Exchange {
+    /// For a connection from `client` that was accepted at `accepted`.
+    #[must_use]
+    pub fn new(
+        route: &Rc<Route>,
+        view: &Rc<View>,
+        client: std::net::SocketAddr,
+        accepted: Instant,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            route: Rc::clone(route),
+            view: Rc::clone(view),
+            client,
+            in_flight: Cell::new(false),
+            idle_since: Cell::new(accepted),
+        })
+    }
+
+    /// Whether a request is under way.
+    #[must_use]
+    pub fn in_flight(&self) -> bool {
+        self.in_flight.get()
+    }
+
+    /// When the last exchange ended (or the connection was accepted).
+    #[must_use]
+    pub fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
+
+    fn begin(self: &Rc<Self>, request: &Request<Incoming>) -> Guard {
+        self.in_flight.set(true);
+        let shard = &self.route.shard;
+        shard.in_flight.add(1);
+        shard.idle[Protocol::Http1 as usize].add(-1);
+        shard.active[Protocol::Http1 as usize].add(1);
+        let line = self.route.access_log.as_ref().map(|_| Box::new(LogLine::new(request, self.client)));
+        Guard {
+            exchange: Rc::clone(self),
+            started: Instant::now(),
+            status: CLIENT_CLOSED_REQUEST,
+            sent: 0,
+            line,
+        }
+    }
+}
+
+/// Says that a request is in flight until it is dropped, which counts and logs it.
+#[derive(Debug)]
+pub(super) struct Guard {
+    exchange: Rc<Exchange>,
+    started: Instant,
+    status: u16,
+    sent: u64,
+    line: Option<Box<LogLine>>,
+}
+
+impl Guard {
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    pub(super) fn deadline_passed(&self) -> bool {
+        self.exchange.view.ended()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let took = now - self.started;
+        let exchange = &self.exchange;
+        exchange.in_flight.set(false);
+        exchange.idle_since.set(now);
+        let shard: &Shard = &exchange.route.shard;
+        shard.in_flight.add(-1);
+        shard.active[Protocol::Http1 as usize].add(-1);
+        shard.idle[Protocol::Http1 as usize].add(1);
+        shard.request(self.status, took);
+        if let (Some(log), Some(line)) = (&exchange.route.access_log, self.line.take()) {
+            log.write(&line, &exchange.route.forward, self.status, self.sent, took);
+        }
+    }
+}
+
+/// Makes [`InFlight`] services.
+#[derive(Debug, Clone)]
+pub(super) struct InFlightLayer(Rc<Exchange>);
+
+impl InFlightLayer {
+    pub(super) fn new(exchange: &Rc<Exchange>) -> Self {
+        Self(Rc::clone(exchange))
+    }
+}
+
+impl<S> Layer<S> for InFlightLayer {
+    type Service = InFlight<S>;
+
+    fn layer(&self, inner: S) -> InFlight<S> {
+        InFlight { inner, exchange: Rc::clone(&self.0) }
+    }
+}
+
+/// Counts requests and ends them at the drain's deadline.
+#[derive(Debug, Clone)]
+pub struct InFlight<S> {
+    inner: S,
+    exchange: Rc<Exchange>,
+}
+
+impl<S> Service<Request<Incoming>> for InFlight<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Error>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let guard = self.exchange.begin(&request);
+        Answering { inner: self.inner.call(request), guard: Some(guard) }
+    }
+}
+
+/// Waits for the response, or for the deadline: then it is a 503.
+///
+/// Nothing needs to wake it for that: the connection is woken, and polls it.
+#[derive(Debug)]
+pub struct Answering<F> {
+    inner: F,
+    guard: Option<Guard>,
+}
+
+impl<F: Future<Output = Result<Response<Body>, Error>> + Unpin> Future for Answering<F> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let late = self.guard.as_ref().is_some_and(Guard::deadline_passed);
+        let response = match Pin::new(&mut self.inner).poll(cx) {
+            Poll::Ready(result) => result.unwrap_or_else(Error::response),
+            Poll::Pending if late => Error::DrainDeadline.response(),
+            Poll::Pending => return Poll::Pending,
+        };
+        let guard = self.guard.take().map(|mut guard| {
+            guard.status = response.status().as_u16();
+            guard
+        });
+        Poll::Ready(Ok(response.map(|body| match guard {
+            Some(guard) => body.guarded(guard),
+            None => body,
+        })))
+    }
+}

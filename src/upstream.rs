@@ -1,0 +1,236 @@
+//! The way to the app: connecting, the per-worker [`Pool`], and sending a request again where that is safe.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::config::{Upstream, UpstreamConfig};
+use crate::metrics::{Shard, UpstreamFailure};
+
+mod body;
+mod conn;
+mod link;
+mod stream;
+
+pub use body::{Gate, RequestBody, ResponseBody, Upload};
+use conn::Conn;
+pub use link::Replay;
+use link::{Lane, Link};
+pub use stream::{Reach, Stream, reach};
+
+/// What the app said.
+#[derive(Debug)]
+pub enum Answer {
+    /// A response; its body brings the connection back to the pool at its end.
+    Response(Response<ResponseBody>),
+    /// 101: from here on the connection carries something that is not HTTP.
+    Upgraded {
+        /// The head of the 101.
+        response: Response<()>,
+        /// The connection.
+        stream: Stream,
+        /// What the app has already said after the 101.
+        unread: Bytes,
+    },
+}
+
+/// A worker's connections to one app.
+#[derive(Debug)]
+pub struct Pool {
+    target: Rc<Upstream>,
+    config: UpstreamConfig,
+    shard: Arc<Shard>,
+    builder: http1::Builder,
+    /// The newest at the back: reuse takes from there, so that those not needed grow old in front.
+    idle: RefCell<VecDeque<Box<Conn>>>,
+    /// The pool is not empty any more.
+    filled: Notify,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(target: &Upstream, config: UpstreamConfig, shard: Arc<Shard>) -> Rc<Self> {
+        let mut builder = http1::Builder::new();
+        // What the app writes is passed on as written: some clients compare header names with their case.
+        builder.preserve_header_case(true).max_buf_size(MAX_BUFFER);
+        Rc::new(Self {
+            target: Rc::new(target.clone()),
+            config,
+            shard,
+            builder,
+            idle: RefCell::default(),
+            filled: Notify::new(),
+        })
+    }
+
+    /// Where the app is.
+    #[must_use]
+    pub fn target(&self) -> &Upstream {
+        &self.target
+    }
+
+    /// Sends a request and waits for the head of the response.
+    ///
+    /// `replay` says in which cases it may be sent a second time, on a fresh connection, when a pooled one
+    /// turns out to have been closed by the app.
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub async fn send(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        replay: Replay,
+    ) -> Result<Answer, UpstreamFailure> {
+        let answer = self.exchange(request, replay).await;
+        if let Err(failure) = answer {
+            self.shard.upstream_failures[failure as usize].inc();
+        }
+        answer
+    }
+
+    async fn exchange(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        replay: Replay,
+    ) -> Result<Answer, UpstreamFailure> {
+        let upload = request.body().upload();
+        let mut conn = match self.checkout() {
+            Some(conn) => {
+                conn.lane.arm(replay);
+                conn
+            }
+            None => self.connect().await?,
+        };
+        let mut response = pin!(conn.sender.try_send_request(request));
+        let answered = poll_fn(|cx| {
+            let over = conn.drive(cx).is_ready();
+            match response.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(Some(answered)),
+                // The connection has ended and nobody will answer any more.
+                Poll::Pending if over => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        conn.lane.disarm();
+        let response = match answered {
+            Some(Ok(response)) => response,
+            Some(Err(error)) if error.error().is_parse() => return Err(UpstreamFailure::Invalid),
+            Some(Err(_)) | None => return Err(conn.lane.failure().unwrap_or(UpstreamFailure::Reset)),
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (stream, unread) = conn.into_stream().ok_or(UpstreamFailure::Invalid)?;
+            return Ok(Answer::Upgraded { response: response.map(drop), stream, unread });
+        }
+        Ok(Answer::Response(response.map(|incoming| self.body_of(incoming, conn, &upload))))
+    }
+
+    /// Decides who drives the connection while the response's body comes in.
+    fn body_of(
+        self: &Rc<Self>,
+        incoming: hyper::body::Incoming,
+        conn: Box<Conn>,
+        upload: &Upload,
+    ) -> ResponseBody {
+        if conn.sender.is_ready() {
+            // A short response: all of it is here already.
+            self.put(conn);
+            return ResponseBody::new(incoming, None, self);
+        }
+        if upload.under_way() {
+            // An early response. Whoever reads the body must not be the one who keeps the upload going: a
+            // client that sends everything before it reads would wait for us while we wait for it.
+            let pool = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                if let Some(conn) = conn.settle().await {
+                    pool.put(conn);
+                }
+            });
+            return ResponseBody::new(incoming, None, self);
+        }
+        ResponseBody::new(incoming, Some(conn), self)
+    }
+
+    /// The most recently used connection that the app has not closed.
+    fn checkout(&self) -> Option<Box<Conn>> {
+        loop {
+            let conn = self.idle.borrow_mut().pop_back()?;
+            self.shard.upstream_idle.add(-1);
+            if conn.is_usable(self.config.idle) {
+                conn.lane.count_active(&self.shard);
+                return Some(conn);
+            }
+        }
+    }
+
+    /// Takes a connection back.
+    fn put(&self, mut conn: Box<Conn>) {
+        conn.lane.count_idle();
+        conn.idle_since = Instant::now();
+        self.shard.upstream_idle.add(1);
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            self.filled.notify_one();
+        }
+        idle.push_back(conn);
+    }
+
+    /// Drops the connections that nobody has needed for `--upstream-idle`. Never returns; an empty pool
+    /// has no timer.
+    pub async fn keep_fresh(self: Rc<Self>) {
+        let interval = (self.config.idle / 2).clamp(EXPIRY.0, EXPIRY.1);
+        loop {
+            while self.idle.borrow().is_empty() {
+                self.filled.notified().await;
+            }
+            sleep(interval).await;
+            self.expire(Instant::now());
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        while idle.front().is_some_and(|conn| now.duration_since(conn.idle_since) >= self.config.idle) {
+            idle.pop_front();
+            self.shard.upstream_idle.add(-1);
+        }
+    }
+
+    async fn connect(self: &Rc<Self>) -> Result<Box<Conn>, UpstreamFailure> {
+        let timeout = self.config.connect_timeout;
+        let stream = stream::connect(&self.target, timeout).await.map_err(|error| failure_of(&error))?;
+        let lane = Lane::new(stream, Rc::clone(&self.target), timeout);
+        lane.count_active(&self.shard);
+        let link = TokioIo::new(Link::new(Rc::clone(&lane)));
+        let (sender, driver) = self.builder.handshake(link).await.map_err(|_| UpstreamFailure::Reset)?;
+        Ok(Box::new(Conn::new(sender, driver, lane)))
+    }
+}
+
+/// The bounds of how often the pool is looked through.
+const EXPIRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The largest response head, and the most of a body that is read at a time.
+const MAX_BUFFER: usize = 256 << 10;
+
+/// Why a connection does not come about.
+fn failure_of(error: &io::Error) -> UpstreamFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => UpstreamFailure::Refused,
+        io::ErrorKind::TimedOut => UpstreamFailure::Timeout,
+        _ => UpstreamFailure::Unreachable,
+    }
+}

@@ -1,0 +1,129 @@
+//! A plain connection to the app, over TCP or a Unix socket.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Duration, timeout};
+
+use crate::config::Upstream;
+use crate::sys::tune;
+
+/// A connection to the app.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// Connects within `limit`.
+///
+/// # Errors
+/// What the kernel or the resolver says; `TimedOut` after `limit`.
+pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> io::Result<Stream> {
+    let connecting = async {
+        match upstream {
+            Upstream::Tcp { host, port } => {
+                let stream = match host.parse::<IpAddr>() {
+                    Ok(ip) => TcpStream::connect(SocketAddr::new(ip, *port)).await?,
+                    Err(_) => TcpStream::connect((host.as_str(), *port)).await?,
+                };
+                tune(SockRef::from(&stream))?;
+                Ok(Stream::Tcp(stream))
+            }
+            Upstream::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        }
+    };
+    timeout(limit, connecting).await?
+}
+
+/// Whether the app is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It accepts connections.
+    Up,
+    /// Nothing listens: the app is gone, or not there yet.
+    Refused,
+    /// No answer in time, or an error that says nothing about the app.
+    Unknown,
+}
+
+/// Tries to connect to the app, and hangs up at once, as a tcpSocket probe does.
+pub async fn reach(upstream: &Upstream, limit: Duration) -> Reach {
+    match connect(upstream, limit).await {
+        Ok(_) => Reach::Up,
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Reach::Refused,
+            _ => Reach::Unknown,
+        },
+    }
+}
+
+impl Stream {
+    /// Whether an idle connection can carry another request: neither closed by the app nor with bytes
+    /// nobody asked for (some servers say 408 before they close). One system call, nothing is taken out.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// Calls a method of whichever stream it is, pinned.
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}
