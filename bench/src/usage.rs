@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// The process and its children (nginx's workers; nobody here has grandchildren).
+/// The process and its children (nginx's workers; nobody here has grandchildren). nginx listens before it has any.
 #[must_use]
 pub fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

@@ -10,10 +10,14 @@ use clap::Parser;
 use ebb_bench::peer::{Drained, Kind, Peer, Setup};
 use ebb_bench::table::{Table, median, range};
 use ebb_bench::{App, Load, Origin, Tally};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-/// The load goes on for this long after the drain, to see that everybody is refused.
+/// The load goes on for this long after the drain and the first refusal, to see that everybody is refused.
 const AFTERWARDS: Duration = Duration::from_millis(300);
+
+/// ebb does not answer the last attempts before its refusal; the kernel repeats them after one second and, when
+/// that comes too early as well, two more.
+const FIRST_REFUSAL: Duration = Duration::from_secs(4);
 
 /// Measures what is lost in a drain
 #[derive(Debug, Parser)]
@@ -112,6 +116,8 @@ async fn one(args: &Args, kind: Kind, workers: usize) -> io::Result<Run> {
     let load = load.start();
     sleep(Duration::from_millis(args.before)).await;
     let drained = peer.drain().await?;
+    // A proxy that refuses nobody shows in the tally.
+    let _ = timeout(FIRST_REFUSAL, load.refused()).await;
     sleep(AFTERWARDS).await;
     let tally = load.stop().await;
     let exit_ok = peer.stop().await?.success();

@@ -98,10 +98,10 @@ fn spread(values: &[f64], digits: usize) -> String {
 async fn turn(args: &Args, kind: Kind, generator: Generator) -> io::Result<Turn> {
     let origin = Origin::start(App { body: args.body, ..App::default() })?;
     let peer = Peer::start(&setup(args, kind, &origin)?).await?;
-    let pids = family(peer.pid());
     let length = Duration::from_secs(args.seconds);
     let load = Generating::start(args, generator, &peer)?;
     sleep(WARM_UP).await;
+    let pids = family(peer.pid());
     let (start, cpu_before, served_before) = (Instant::now(), cpu(&pids)?, origin.served());
     sleep(length).await;
     // The app counts the requests, so that they belong to the same interval as the processor time.
