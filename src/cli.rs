@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod client;
+mod drain;
 mod proxy;
+mod status;
 
 /// A connection-draining sidecar: pods go away without losing a connection.
 #[derive(Debug, Parser)]
@@ -18,6 +21,10 @@ pub struct Cli {
 enum Command {
     /// Runs the sidecar
     Proxy(proxy::ProxyArgs),
+    /// Calls /drain, waits and prints the report: exit 0 clean, 1 forced, 2 error
+    Drain(drain::DrainArgs),
+    /// Shows what a running sidecar is doing
+    Status(status::StatusArgs),
 }
 
 impl Cli {
@@ -26,6 +33,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Proxy(args) => args.run(),
+            Command::Drain(args) => args.run(),
+            Command::Status(args) => args.run(),
         }
     }
 }

@@ -9,25 +9,48 @@ use super::router::{Answer, text};
 use crate::config::AdminConfig;
 
 /// Lets a caller pass, or says why not.
-pub(super) fn check(config: &AdminConfig, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Answer> {
+pub(super) fn check(config: &AdminConfig, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refused> {
     if config.open || peer.ip().to_canonical().is_loopback() {
         return Ok(());
     }
     let Some(token) = &config.token else {
-        return Err(text(
-            StatusCode::FORBIDDEN,
-            "only from the loopback: start ebb with --admin-token-file (or EBB_ADMIN_TOKEN) and send that \
-             token, or with --admin-open",
-        ));
+        return Err(Refused::NotOpen);
     };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     if bearer(given).is_some_and(|given| same(given, token.as_bytes())) {
         return Ok(());
     }
-    let mut answer =
-        text(StatusCode::UNAUTHORIZED, "the header Authorization: Bearer TOKEN is missing or wrong");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Err(answer)
+    Err(Refused::WrongToken)
+}
+
+/// Why a caller may not drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There is no token that it could send.
+    NotOpen,
+    /// The token is missing or wrong.
+    WrongToken,
+}
+
+impl Refused {
+    /// 403 or 401, with what would help.
+    pub(super) fn answer(self) -> Answer {
+        match self {
+            Self::NotOpen => text(
+                StatusCode::FORBIDDEN,
+                "only from the loopback: start ebb with --admin-token-file (or EBB_ADMIN_TOKEN) and send that \
+                 token, or with --admin-open",
+            ),
+            Self::WrongToken => {
+                let mut answer = text(
+                    StatusCode::UNAUTHORIZED,
+                    "the header Authorization: Bearer TOKEN is missing or wrong",
+                );
+                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                answer
+            }
+        }
+    }
 }
 
 /// The credentials, if the scheme is Bearer (in any case: RFC 9110, section 11.1).
@@ -52,7 +75,7 @@ mod tests {
             headers.insert(AUTHORIZATION, HeaderValue::from_static(given));
         }
         check(&config, peer.parse().unwrap(), &headers)
-            .map_or_else(|answer| answer.status().as_u16(), |()| 200)
+            .map_or_else(|refused| refused.answer().status().as_u16(), |()| 200)
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::drain::Trigger;
 /// body ends. 200 whatever the outcome; the report says which it was.
 pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
     if let Err(refused) = access::check(&admin.config, peer, request.headers()) {
-        return refused;
+        return refused.answer();
     }
     let waits = !request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "wait=false");
     if !waits {
@@ -29,7 +29,7 @@ pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Inc
 /// Takes the drain back.
 pub(super) async fn undrain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
     if let Err(refused) = access::check(&admin.config, peer, request.headers()) {
-        return refused;
+        return refused.answer();
     }
     match admin.drain.undrain().await {
         Ok(()) => text(StatusCode::OK, "serving"),

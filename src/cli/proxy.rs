@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use tracing::level_filters::LevelFilter;
 
+use super::client::read_token;
 use crate::config::{
     AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, UpstreamConfig, parse_addr,
     parse_bytes, parse_duration,
@@ -205,7 +206,7 @@ impl ProxyArgs {
             access_log: self.access_log,
             admin: AdminConfig {
                 addr: self.admin,
-                token: read_token(self.admin_token_file)?,
+                token: read_token("--admin-token-file", self.admin_token_file.as_deref())?,
                 open: self.admin_open,
             },
             forwards: self.forwards,
@@ -227,24 +228,4 @@ fn default_workers() -> usize {
 fn default_max_connections() -> usize {
     let fds = crate::sys::raise_fd_limit();
     usize::try_from(fds.saturating_sub(RESERVED_FDS) / 2).unwrap_or(usize::MAX).max(1)
-}
-
-/// The token from `--admin-token-file` or, failing that, from `EBB_ADMIN_TOKEN`.
-fn read_token(file: Option<PathBuf>) -> Result<Option<String>, String> {
-    let (source, text) = match file {
-        Some(path) => {
-            let name = format!("--admin-token-file {}", path.display());
-            let text = std::fs::read_to_string(&path).map_err(|error| format!("{name}: {error}"))?;
-            (name, text)
-        }
-        None => match std::env::var("EBB_ADMIN_TOKEN") {
-            Ok(text) => ("EBB_ADMIN_TOKEN".to_owned(), text),
-            Err(_) => return Ok(None),
-        },
-    };
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("{source}: the token must be one word of visible ASCII characters"));
-    }
-    Ok(Some(token.to_owned()))
 }

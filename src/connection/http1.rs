@@ -36,6 +36,8 @@ const KEPT_MAX: u32 = 100;
 enum Ended {
     Over(hyper::Result<()>),
     Ordered(Order),
+    /// The client has reset the connection.
+    Gone,
 }
 
 /// Serves requests until the connection is idle, upgraded or at its end.
@@ -72,6 +74,7 @@ pub(super) async fn serve(client: &Client, stream: TcpStream, unread: Bytes) -> 
             client.member.ends(End::Cut);
             Next::Closed
         }
+        Ended::Gone | Ended::Ordered(Order::Probe) => Next::Closed,
     }
 }
 
@@ -83,6 +86,9 @@ fn poll_serving(
 ) -> Poll<Ended> {
     let seat = &client.member.seat;
     seat.register(cx.waker());
+    if seat.stage.get() == Stage::Exchange && client.member.view().ended() {
+        client.member.ends(End::Cut);
+    }
     match http.poll_without_shutdown(cx) {
         // hyper calls a connection done when the last byte is in its own buffer.
         Poll::Ready(Ok(())) if wire.unflushed() => {}
@@ -96,6 +102,13 @@ fn poll_serving(
     // Between an order and its arrival a request may have come: then the order is void.
     match seat.take_order() {
         Some(Order::Cut) => Poll::Ready(Ended::Ordered(Order::Cut)),
+        Some(Order::Probe) if wire.client_is_gone() => Poll::Ready(Ended::Gone),
+        Some(Order::Probe) => {
+            if wire.note_client_sends() {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        }
         Some(order @ Order::HeadTimeout) if idle && seat.stage.get() == Stage::Head => {
             Poll::Ready(Ended::Ordered(order))
         }

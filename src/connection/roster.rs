@@ -56,6 +56,8 @@ pub(super) enum Order {
     Park,
     /// The head takes too long: 408.
     HeadTimeout,
+    /// A request is under way: see whether the client is still there, and whether it sends.
+    Probe,
     /// End now, saying what the protocol has for it.
     Close,
     /// End now.
@@ -122,8 +124,10 @@ impl Seat {
             Stage::Lingering if age >= LINGER_SILENCE => Some(Order::Cut),
             // The app may have died; its FIN is all that is to be seen of that.
             Stage::HalfTunnel if self.told(view, now) && age >= LINGER_SILENCE => Some(Order::Close),
-            // The exchange sees the deadline itself; a lingering connection has said its last words.
-            Stage::Exchange | Stage::Lingering => None,
+            // While a response is awaited nobody reads from the client, so nobody hears of its RST.
+            Stage::Exchange => Some(Order::Probe),
+            // It has said its last words.
+            Stage::Lingering => None,
             _ if view.ended() => Some(Order::Close),
             _ => None,
         }

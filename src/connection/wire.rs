@@ -33,8 +33,15 @@ pub(super) struct Wire {
     swallowed: Cell<bool>,
     /// Heads of requests that have been read, but not been seen by the service.
     heads: Cell<usize>,
+    /// How many bytes of a head's end (CR LF CR LF) the last read stopped at.
+    matched: Cell<usize>,
+    /// The last head did not end its read: part of the body has come with it, or another request.
+    more_than_a_head: Cell<bool>,
     eof: Cell<bool>,
 }
+
+/// Ends a head.
+const END: &[u8] = b"\r\n\r\n";
 
 impl Wire {
     pub(super) fn new(
@@ -52,6 +59,8 @@ impl Wire {
             expecting: Cell::new(false),
             swallowed: Cell::new(false),
             heads: Cell::new(0),
+            matched: Cell::new(0),
+            more_than_a_head: Cell::new(false),
             eof: Cell::new(false),
         })
     }
@@ -67,6 +76,23 @@ impl Wire {
         self.seat.stage.set(Stage::Exchange);
         // What looks like more heads may be part of a body; then nothing is known of what follows.
         self.heads.set(if has_body { 0 } else { self.heads.get().saturating_sub(1) });
+        self.exchange.client_sends().set(has_body && self.more_than_a_head.get());
+        if has_body {
+            self.note_client_sends();
+        }
+    }
+
+    /// Notes, for a body that is held back until the app asks for it, that the client sends it unasked.
+    pub(super) fn note_client_sends(&self) -> bool {
+        let sends = self.stream.borrow().as_ref().is_some_and(has_bytes);
+        sends && !self.exchange.client_sends().replace(true)
+    }
+
+    /// Whether the client has reset the connection. A FIN is no reason to go: it may have said all it had to
+    /// say, and still wait for the response.
+    pub(super) fn client_is_gone(&self) -> bool {
+        let error = self.stream.borrow().as_ref().map(|stream| stream.take_error());
+        !matches!(error, Some(Ok(None)))
     }
 
     /// Whether more requests have come already (pipelining): a response that says "close" would leave them
@@ -102,10 +128,27 @@ impl Wire {
         if self.exchange.in_flight() {
             return; // of a body
         }
-        self.heads.set(self.heads.get() + memmem::find_iter(bytes, b"\r\n\r\n").count());
+        self.count_heads(bytes);
         if self.seat.stage.get() != Stage::Head {
             self.seat.enter(Stage::Head, Instant::now());
         }
+    }
+
+    fn count_heads(&self, bytes: &[u8]) {
+        // An end that began in the read before comes first.
+        let rest = &END[self.matched.get()..];
+        let split = rest.len() < END.len() && bytes.starts_with(rest);
+        let begin = if split { rest.len() } else { 0 };
+        let mut end = split.then_some(begin);
+        let mut heads = usize::from(split);
+        for at in memmem::find_iter(&bytes[begin..], END) {
+            end = Some(begin + at + END.len());
+            heads += 1;
+        }
+        self.heads.set(self.heads.get() + heads);
+        self.more_than_a_head.set(heads > 1 || end.is_some_and(|end| end < bytes.len()));
+        let matched = (1..END.len()).rev().find(|&n| bytes.ends_with(&END[..n]));
+        self.matched.set(if end == Some(bytes.len()) { 0 } else { matched.unwrap_or(0) });
     }
 
     fn poll_write_with(

@@ -457,10 +457,10 @@ impl<S: Surroundings> Controller<S> {
     }
 
     fn enter(&mut self, phase: Phase, drain: &Drain) {
-        tracing::info!(phase = phase.name(), trigger = drain.trigger.name(), "phase");
         self.set_state(phase, Some(drain));
         self.surroundings.entered(phase);
         self.publish(drain);
+        tracing::info!(phase = phase.name(), trigger = drain.trigger.name(), "phase");
     }
 
     fn set_state(&self, phase: Phase, drain: Option<&Drain>) {
@@ -504,7 +504,6 @@ impl<S: Surroundings> Controller<S> {
 
     /// Back to serving.
     fn cancel(&mut self, mut drain: Drain) {
-        tracing::info!(phase = Phase::Serving.name(), "phase");
         if !drain.waiters.is_empty() {
             let report = self.report(&drain, Outcome::Cancelled);
             for waiter in drain.waiters.drain(..) {
@@ -514,6 +513,7 @@ impl<S: Surroundings> Controller<S> {
         self.set_state(Phase::Serving, None);
         self.surroundings.entered(Phase::Serving);
         self.publisher.orders.send_replace(Orders::SERVE);
+        tracing::info!(phase = Phase::Serving.name(), "phase");
     }
 
     fn ends(&self, drain: &Drain) -> Vec<(&'static str, Ends)> {

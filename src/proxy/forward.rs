@@ -1,5 +1,6 @@
 //! The innermost service: asks the app.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,11 +21,12 @@ use crate::upstream::{Answer, Gate, Pool, Replay, RequestBody};
 #[derive(Debug, Clone)]
 pub struct Forward {
     pool: Rc<Pool>,
+    client_sends: Rc<Cell<bool>>,
 }
 
 impl Forward {
-    pub(super) fn new(pool: &Rc<Pool>) -> Self {
-        Self { pool: Rc::clone(pool) }
+    pub(super) fn new(pool: &Rc<Pool>, client_sends: &Rc<Cell<bool>>) -> Self {
+        Self { pool: Rc::clone(pool), client_sends: Rc::clone(client_sends) }
     }
 }
 
@@ -37,15 +39,19 @@ impl Service<Request<Incoming>> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(forward(Rc::clone(&self.pool), request))
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        let gate = expects_continue(&request).then(|| gate(&mut request, &self.client_sends));
+        Box::pin(forward(Rc::clone(&self.pool), request, gate))
     }
 }
 
-async fn forward(pool: Rc<Pool>, mut request: Request<Incoming>) -> Result<Response<Body>, Error> {
+async fn forward(
+    pool: Rc<Pool>,
+    request: Request<Incoming>,
+    gate: Option<Gate>,
+) -> Result<Response<Body>, Error> {
     let wants_upgrade = request.headers().contains_key(UPGRADE);
     let replay = replay(&request);
-    let gate = expects_continue(&request).then(|| gate(&mut request));
     let request = request.map(|body| RequestBody::new(body, gate));
     let upload = request.body().upload();
     match pool.send(request, replay).await? {
@@ -67,7 +73,7 @@ async fn forward(pool: Rc<Pool>, mut request: Request<Incoming>) -> Result<Respo
 }
 
 /// Holds the request's body back until the app says 100 (Continue).
-fn gate(request: &mut Request<Incoming>) -> Gate {
+fn gate(request: &mut Request<Incoming>, client_sends: &Rc<Cell<bool>>) -> Gate {
     let (tell, asked) = oneshot::channel();
     let tell = Mutex::new(Some(tell));
     hyper::ext::on_informational(request, move |response| {
@@ -78,7 +84,7 @@ fn gate(request: &mut Request<Incoming>) -> Gate {
             let _ = tell.send(());
         }
     });
-    Gate::new(asked)
+    Gate::new(asked, Rc::clone(client_sends))
 }
 
 /// When this request may be sent twice (RFC 9110, section 9.2.2).

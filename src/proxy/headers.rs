@@ -96,6 +96,8 @@ impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> 
         let mut response = ready!(asked.poll(cx))?;
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         remove_hop_by_hop(response.headers_mut(), upgraded);
+        // The version is that of the sender, and from here on that is us (RFC 9110, section 2.5).
+        *response.version_mut() = Version::HTTP_11;
         Poll::Ready(Ok(response))
     }
 }

@@ -28,6 +28,7 @@ pub struct Exchange {
     client: std::net::SocketAddr,
     in_flight: Cell<bool>,
     idle_since: Cell<Instant>,
+    client_sends: Rc<Cell<bool>>,
 }
 
 impl Exchange {
@@ -45,6 +46,7 @@ impl Exchange {
             client,
             in_flight: Cell::new(false),
             idle_since: Cell::new(accepted),
+            client_sends: Rc::default(),
         })
     }
 
@@ -58,6 +60,13 @@ impl Exchange {
     #[must_use]
     pub fn idle_since(&self) -> Instant {
         self.idle_since.get()
+    }
+
+    /// Whether bytes of the request's body are here already, or on their way, though nobody has asked for
+    /// them.
+    #[must_use]
+    pub fn client_sends(&self) -> &Rc<Cell<bool>> {
+        &self.client_sends
     }
 
     fn begin(self: &Rc<Self>, request: &Request<Incoming>) -> Guard {

@@ -10,14 +10,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::{Duration, Sleep, sleep};
 
 use super::Pool;
 use super::conn::Conn;
-
-/// A client that announced `Expect: 100-continue` may send without being asked after a while (RFC 9110,
-/// section 10.1.1), and an app may never ask. After this the body flows anyway.
-const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of a request.
 #[derive(Debug)]
@@ -58,25 +53,30 @@ impl Upload {
     }
 }
 
-/// Holds a body back until the app has said 100 (Continue).
+/// Holds a body back until the app has said 100 (Continue), or the client sends it unasked.
+///
+/// A client need not wait for ever (RFC 9110, section 10.1.1), and an app need not say 100. Then the client begins
+/// to send, and its connection notes that and polls again.
 #[derive(Debug)]
 pub struct Gate {
     asked: oneshot::Receiver<()>,
-    patience: Pin<Box<Sleep>>,
+    client_sends: Rc<Cell<bool>>,
+    open: bool,
 }
 
 impl Gate {
-    /// A gate that opens when `asked` is sent to or dropped, or after a second.
+    /// A gate that opens when `asked` is sent to, or when `client_sends` is true.
     #[must_use]
-    pub fn new(asked: oneshot::Receiver<()>) -> Self {
-        Self { asked, patience: Box::pin(sleep(CONTINUE_TIMEOUT)) }
+    pub fn new(asked: oneshot::Receiver<()>, client_sends: Rc<Cell<bool>>) -> Self {
+        Self { asked, client_sends, open: false }
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if Pin::new(&mut self.asked).poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        self.patience.as_mut().poll(cx)
+        // Dropped unsent means that the response has come without a 100: then the body stays where it is.
+        self.open |= self.client_sends.get()
+            || (!self.asked.is_terminated()
+                && matches!(Pin::new(&mut self.asked).poll(cx), Poll::Ready(Ok(()))));
+        if self.open { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -169,13 +169,14 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // Asking for a frame lets the connection know that one is wanted, so it is asked before and after.
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if polled.is_pending() {
-            if let Some(conn) = &mut self.conn {
-                let over = conn.drive(cx).is_ready();
-                polled = Pin::new(&mut self.incoming).poll_frame(cx);
-                if over {
-                    self.conn = None;
-                }
+        let this = &mut *self;
+        if polled.is_pending()
+            && let Some(conn) = &mut this.conn
+        {
+            let over = conn.drive(cx).is_ready();
+            polled = Pin::new(&mut this.incoming).poll_frame(cx);
+            if over {
+                this.conn = None;
             }
         }
         let frame = ready!(polled);
