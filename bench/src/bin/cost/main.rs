@@ -95,7 +95,7 @@ async fn main() -> ExitCode {
 
 async fn measure(args: &Args) -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    println!("`cost {}`\n", arguments.join(" "));
+    println!("`{}`\n", ["cost".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" "));
     for &kind in &args.peers {
         println!(
             "- {}",
