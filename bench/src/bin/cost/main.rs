@@ -94,8 +94,8 @@ async fn main() -> ExitCode {
 }
 
 async fn measure(args: &Args) -> io::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    println!("`{}`\n", ["cost".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" "));
+    let command: Vec<String> = std::iter::once("cost".to_owned()).chain(std::env::args().skip(1)).collect();
+    println!("`{}`\n", command.join(" "));
     for &kind in &args.peers {
         println!(
             "- {}",
