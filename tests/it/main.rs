@@ -1,0 +1,23 @@
+//! ebb as a pod meets it: the real binary on real sockets, told to go by real signals and hooks.
+//!
+//! Each test names, in a line that begins with "Guards", the code without which it fails.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod bodies;
+mod deadline;
+mod drain_app;
+mod drain_idle;
+mod drain_listener;
+mod drain_requests;
+mod drain_triggers;
+mod headers;
+mod kubelet;
+mod lame_duck;
+mod limits;
+mod proxy;
+mod tunnels;
+mod upstream;
