@@ -24,7 +24,7 @@ use crate::metrics::{End, Protocol, Shard};
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// After the app has ended its side of a tunnel, a drain waits this long for the client to end its own.
-const HALF_TUNNEL: Duration = Duration::from_secs(2);
+const HALF_TUNNEL: Duration = Duration::from_secs(1);
 
 /// Once new connections are refused, a head that has begun must be complete within this: one peer that sends half
 /// of one should not hold up the whole drain.

@@ -51,6 +51,10 @@ impl Tunnel {
             order = ordered(member) => order,
             _ = self.copy(member) => return Next::Linger(self.client),
         };
+        if order == Order::Close && !member.view().ended() {
+            // The app has ended its side a while ago, and the client says nothing more.
+            return Next::Linger(self.client);
+        }
         member.ends(End::Cut);
         if order == Order::Close {
             let _ = tokio::join!(self.client.shutdown(), self.app.shutdown());
