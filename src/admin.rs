@@ -12,9 +12,11 @@
 //! | `/status` | JSON |
 //! | `/` | a page for people |
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,8 +24,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::Registry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, sleep, timeout};
 
 use crate::config::{AdminConfig, Config};
@@ -119,27 +121,38 @@ impl Serving {
 }
 
 async fn accept(admin: Arc<Admin>, listener: TcpListener, mut finishing: watch::Receiver<bool>) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut open = VecDeque::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let (admin, finishing) = (Arc::clone(&admin), finishing.clone());
-                    let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-                    connections.spawn(async move {
-                        serve(admin, stream, peer, finishing).await;
-                        drop(permit);
-                    });
+                    if connections.len() >= MAX_CONNECTIONS && !make_room(&mut open) {
+                        continue;
+                    }
+                    let busy = Arc::new(AtomicBool::new(false));
+                    let serving = serve(Arc::clone(&admin), stream, peer, finishing.clone(), Arc::clone(&busy));
+                    open.push_back((connections.spawn(serving), busy));
                 }
                 // Out of file descriptors, most likely: not to be tried again at once.
                 Err(_) => sleep(Duration::from_millis(50)).await,
             },
-            Some(_) = connections.join_next() => {}
+            Some(_) = connections.join_next() => open.retain(|(task, _)| !task.is_finished()),
             () = told(&mut finishing) => break,
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// Closes the oldest connection without a request: whoever just holds connections open must not keep a hook
+/// out. False when all are at work.
+fn make_room(open: &mut VecDeque<(AbortHandle, Arc<AtomicBool>)>) -> bool {
+    let oldest = open.iter().position(|(_, busy)| !busy.load(Relaxed));
+    let found = oldest.and_then(|oldest| open.remove(oldest));
+    if let Some((task, _)) = &found {
+        task.abort();
+    }
+    found.is_some()
 }
 
 /// Waits for the end to be announced.
@@ -148,10 +161,21 @@ async fn told(finishing: &mut watch::Receiver<bool>) {
     let _ = finishing.wait_for(|finish| *finish).await;
 }
 
-async fn serve(admin: Arc<Admin>, stream: TcpStream, peer: SocketAddr, mut finishing: watch::Receiver<bool>) {
+async fn serve(
+    admin: Arc<Admin>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut finishing: watch::Receiver<bool>,
+    busy: Arc<AtomicBool>,
+) {
     let service = service_fn(|request| {
-        let admin = Arc::clone(&admin);
-        async move { router::route(&admin, peer, request).await }
+        let (admin, busy) = (Arc::clone(&admin), Arc::clone(&busy));
+        async move {
+            busy.store(true, Relaxed);
+            let answer = router::route(&admin, peer, request).await;
+            busy.store(false, Relaxed);
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod client;
+mod demo;
 mod drain;
 mod proxy;
 mod status;
@@ -20,11 +21,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the sidecar
-    Proxy(proxy::ProxyArgs),
+    Proxy(Box<proxy::ProxyArgs>),
     /// Calls /drain, waits and prints the report: exit 0 clean, 1 forced, 2 error
     Drain(drain::DrainArgs),
     /// Shows what a running sidecar is doing
     Status(status::StatusArgs),
+    /// Shows on this machine how many requests a rolling update loses, with ebb and without
+    Demo(demo::DemoArgs),
+    /// The app in a pod of the demo
+    #[command(hide = true)]
+    DemoApp(demo::AppArgs),
 }
 
 impl Cli {
@@ -35,6 +41,8 @@ impl Cli {
             Command::Proxy(args) => args.run(),
             Command::Drain(args) => args.run(),
             Command::Status(args) => args.run(),
+            Command::Demo(args) => args.run(),
+            Command::DemoApp(args) => args.run(),
         }
     }
 }

@@ -60,9 +60,6 @@ const REFUSING_MAX: usize = 64;
 /// What a refused client has to read its 503 and close.
 const REFUSING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// hyper's default of 100 is less than some browsers behind several proxies send.
-const MAX_HEADERS: usize = 256;
-
 impl Site {
     /// For one worker and forward.
     #[must_use]
@@ -78,7 +75,6 @@ impl Site {
             // A client may shut its sending side down after the request; nothing of the response is lost.
             .half_close(true)
             .preserve_header_case(true)
-            .max_headers(MAX_HEADERS)
             .max_header_size(limits.max_header_bytes)
             .max_buf_size(limits.max_header_bytes.max(MAX_BODY_BUFFER));
         Rc::new(Self {
@@ -189,8 +185,7 @@ impl Client {
                 }
                 Next::Tunnel(tunnel) => {
                     self.member.speaks(Protocol::Upgrade);
-                    Box::pin(tunnel.run(&self.member)).await;
-                    Next::Closed
+                    Box::pin(tunnel.run(&self.member)).await
                 }
                 Next::Closed => return,
             }

@@ -120,7 +120,10 @@ async fn empty(listener: &TcpListener, mut take: impl FnMut(TcpStream, SocketAdd
     let last = Instant::now() + EMPTYING_MAX;
     let mut silent_at = Instant::now() + SILENCE;
     let mut backoff = BACKOFF.0;
-    while let Ok(accepted) = timeout_at(silent_at.min(last), listener.accept()).await {
+    // The time-out alone would not do: it is looked at only when there is nothing to accept.
+    while Instant::now() < last
+        && let Ok(accepted) = timeout_at(silent_at.min(last), listener.accept()).await
+    {
         match accepted {
             Ok((stream, peer)) => {
                 take(stream, peer, true);

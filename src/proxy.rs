@@ -56,5 +56,5 @@ pub fn stack(route: &Rc<Route>, exchange: &Rc<Exchange>, client: HeaderValue) ->
     ServiceBuilder::new()
         .layer(InFlightLayer::new(exchange))
         .layer(HeadersLayer::new(route.forwarded, client))
-        .service(Forward::new(&route.pool, exchange.client_sends()))
+        .service(Forward::new(&route.pool, exchange.upload()))
 }

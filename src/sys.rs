@@ -4,6 +4,8 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -14,18 +16,18 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
 
-/// Data that is not acknowledged for this long ends a connection (`TCP_USER_TIMEOUT`, RFC 5482).
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Sets what every TCP connection needs: no Nagle, and an end when the peer is dead. A listening socket hands
 /// these options on to what it accepts.
+///
+/// `TCP_USER_TIMEOUT` is not among them: Linux applies it to a window that stays closed, too, so it would cut a
+/// client that pauses its download, and it takes the place of the keepalive's own count. Data in flight to a dead
+/// peer is given up by `tcp_retries2` (about 15 minutes).
 ///
 /// # Errors
 /// What the kernel says.
 pub fn tune(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
 /// Raises the soft limit on open files to the hard one and returns it.
@@ -93,6 +95,18 @@ pub fn detach_reuseport_program(socket: BorrowedFd<'_>) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Bytes (and the FIN) that a TCP socket has sent and the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); 0 when
+/// the kernel does not say.
+#[must_use]
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> i32 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int, to which the pointer is.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } {
+        0 => bytes,
+        _ => 0,
+    }
+}
+
 /// Waits up to `millis` until a listening socket has a connection to accept.
 ///
 /// # Errors
@@ -104,4 +118,29 @@ pub fn has_connection(listener: BorrowedFd<'_>, millis: i32) -> io::Result<bool>
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(poll.revents & libc::POLLIN != 0),
     }
+}
+
+/// Sends SIGTERM to a process.
+///
+/// The caller must not have waited for the process yet: until then its id can't belong to another one.
+///
+/// # Errors
+/// What `kill(2)` says, such as that there is no such process.
+pub fn terminate(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: the call takes no pointer.
+    if unsafe { libc::kill(pid, libc::SIGTERM) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel kill the child of this command when the thread that spawns it ends, whatever ends it.
+pub fn die_with_parent(command: &mut Command) {
+    let arm = || {
+        // SAFETY: the call takes no pointer.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(arm) };
 }

@@ -91,7 +91,9 @@ impl AccessLog {
             let _ = write!(
                 text,
                 "{time} {client} {host:?} \"{} {} {}\" {status} {sent}B {ms:.3}ms {agent:?}",
-                line.method, line.path, line.protocol
+                line.method,
+                line.path.escape_debug(),
+                line.protocol
             );
         }
         text.push('\n');

@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
@@ -44,6 +45,15 @@ pub enum Answer {
         /// What the app has already said after the 101.
         unread: Bytes,
     },
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// The app's fault.
+    App(UpstreamFailure),
+    /// The client broke its request's body off.
+    Client,
 }
 
 /// A worker's connections to one app.
@@ -93,20 +103,23 @@ impl Pool {
         self: &Rc<Self>,
         request: Request<RequestBody>,
         replay: Replay,
-    ) -> Result<Answer, UpstreamFailure> {
-        let answer = self.exchange(request, replay).await;
-        if let Err(failure) = answer {
+    ) -> Result<Answer, SendError> {
+        let upload = request.body().upload().clone();
+        self.exchange(request, replay, &upload).await.map_err(|failure| {
+            if upload.is_broken() {
+                return SendError::Client;
+            }
             self.shard.upstream_failures[failure as usize].inc();
-        }
-        answer
+            SendError::App(failure)
+        })
     }
 
     async fn exchange(
         self: &Rc<Self>,
         request: Request<RequestBody>,
         replay: Replay,
+        upload: &Upload,
     ) -> Result<Answer, UpstreamFailure> {
-        let upload = request.body().upload();
         let mut conn = match self.checkout() {
             Some(conn) => {
                 conn.lane.arm(replay);
@@ -135,33 +148,37 @@ impl Pool {
             let (stream, unread) = conn.into_stream().ok_or(UpstreamFailure::Invalid)?;
             return Ok(Answer::Upgraded { response: response.map(drop), stream, unread });
         }
-        Ok(Answer::Response(response.map(|incoming| self.body_of(incoming, conn, &upload))))
+        Ok(Answer::Response(response.map(|incoming| self.body_of(incoming, conn, upload))))
     }
 
     /// Decides who drives the connection while the response's body comes in.
-    fn body_of(
-        self: &Rc<Self>,
-        incoming: hyper::body::Incoming,
-        conn: Box<Conn>,
-        upload: &Upload,
-    ) -> ResponseBody {
-        if conn.sender.is_ready() {
-            // A short response: all of it is here already.
-            self.put(conn);
-            return ResponseBody::new(incoming, None, self);
+    fn body_of(self: &Rc<Self>, incoming: Incoming, conn: Box<Conn>, upload: &Upload) -> ResponseBody {
+        use http_body::Body as _;
+        // A short response: all of it is here already. Or an early one: whoever reads the body must not be the
+        // one who keeps the upload going, for a client that sends everything before it reads would wait for us
+        // while we wait for it.
+        let early = upload.is_open() && !upload.is_held();
+        if conn.sender.is_ready() || incoming.is_end_stream() || early {
+            self.release(conn, upload);
+            return ResponseBody::new(incoming, None, self, upload);
         }
-        if upload.under_way() {
-            // An early response. Whoever reads the body must not be the one who keeps the upload going: a
-            // client that sends everything before it reads would wait for us while we wait for it.
-            let pool = Rc::clone(self);
+        ResponseBody::new(incoming, Some(conn), self, upload)
+    }
+
+    /// Takes a connection back, now or when what is still under way on it has come to its end.
+    fn release(self: &Rc<Self>, conn: Box<Conn>, upload: &Upload) {
+        if conn.sender.is_ready() {
+            self.put(conn);
+        } else if !upload.is_held() {
+            let (pool, settling) = (Rc::clone(self), upload.settling());
             tokio::task::spawn_local(async move {
-                if let Some(conn) = conn.settle().await {
+                let settled = conn.settle().await;
+                drop(settling);
+                if let Some(conn) = settled {
                     pool.put(conn);
                 }
             });
-            return ResponseBody::new(incoming, None, self);
         }
-        ResponseBody::new(incoming, Some(conn), self)
     }
 
     /// The most recently used connection that the app has not closed.

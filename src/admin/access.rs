@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::router::{Answer, text};
@@ -10,6 +10,9 @@ use crate::config::AdminConfig;
 
 /// Lets a caller pass, or says why not.
 pub(super) fn check(config: &AdminConfig, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refused> {
+    if is_a_web_page(headers) {
+        return Err(Refused::WebPage);
+    }
     if config.open || peer.ip().to_canonical().is_loopback() {
         return Ok(());
     }
@@ -26,6 +29,8 @@ pub(super) fn check(config: &AdminConfig, peer: SocketAddr, headers: &HeaderMap)
 /// Why a caller may not drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
+    /// It is a page in somebody's browser, of another site.
+    WebPage,
     /// There is no token that it could send.
     NotOpen,
     /// The token is missing or wrong.
@@ -36,6 +41,7 @@ impl Refused {
     /// 403 or 401, with what would help.
     pub(super) fn answer(self) -> Answer {
         match self {
+            Self::WebPage => text(StatusCode::FORBIDDEN, "not for web pages of other sites"),
             Self::NotOpen => text(
                 StatusCode::FORBIDDEN,
                 "only from the loopback: start ebb with --admin-token-file (or EBB_ADMIN_TOKEN) and send that \
@@ -51,6 +57,13 @@ impl Refused {
             }
         }
     }
+}
+
+/// Whether a browser sends this on behalf of a page, which may be anybody's: beside a port-forward, every page
+/// that is open could drain the pod.
+fn is_a_web_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    headers.contains_key(ORIGIN) || site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"))
 }
 
 /// The credentials, if the scheme is Bearer (in any case: RFC 9110, section 11.1).

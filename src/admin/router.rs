@@ -30,7 +30,7 @@ pub(super) async fn route(
     let method = request.method().clone();
     let reads = matches!(method, Method::GET | Method::HEAD);
     let mut answer = match path.as_str() {
-        "/drain" if reads || method == Method::POST => drain::drain(admin, peer, &request).await,
+        "/drain" if matches!(method, Method::GET | Method::POST) => drain::drain(admin, peer, &request).await,
         "/undrain" if method == Method::POST => drain::undrain(admin, peer, &request).await,
         "/undrain" => not_allowed("POST"),
         "/startupz" if reads => text(StatusCode::OK, "listening"),

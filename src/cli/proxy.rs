@@ -198,7 +198,7 @@ impl ProxyArgs {
             limits: Limits {
                 idle_timeout: self.idle_timeout,
                 header_timeout: self.header_timeout,
-                max_connections: self.max_connections.map_or_else(default_max_connections, |n| n as usize),
+                max_connections: max_connections(self.max_connections),
                 max_header_bytes: self.max_header_bytes,
             },
             upstream: UpstreamConfig { idle: self.upstream_idle, connect_timeout: self.connect_timeout },
@@ -224,8 +224,20 @@ fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(2)
 }
 
-/// Each client may need a connection to the app as well.
-fn default_max_connections() -> usize {
+/// What was asked for, as far as the file descriptors go: each client may need a connection to the app as well.
+fn max_connections(asked: Option<u32>) -> usize {
     let fds = crate::sys::raise_fd_limit();
-    usize::try_from(fds.saturating_sub(RESERVED_FDS) / 2).unwrap_or(usize::MAX).max(1)
+    let possible = usize::try_from(fds.saturating_sub(RESERVED_FDS) / 2).unwrap_or(usize::MAX).max(1);
+    match asked {
+        Some(asked) if asked as usize > possible => {
+            tracing::warn!(
+                "--max-connections {asked} needs {} file descriptors, and the limit is {fds}: taking {possible}; \
+                 raise the limit on open files (ulimit -n)",
+                2 * u64::from(asked) + RESERVED_FDS
+            );
+            possible
+        }
+        Some(asked) => asked as usize,
+        None => possible,
+    }
 }

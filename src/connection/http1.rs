@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -27,6 +28,7 @@ use super::{Client, Next};
 use crate::drain::Phase;
 use crate::metrics::End;
 use crate::proxy::{self, Body, Error};
+use crate::sys;
 use crate::upstream::Stream;
 
 /// A client that pipelines without pause is told to go after this many more responses.
@@ -62,12 +64,15 @@ pub(super) async fn serve(client: &Client, stream: TcpStream, unread: Bytes) -> 
             Some((app, from_app)) => {
                 Next::Tunnel(Box::new(Tunnel { client: stream, from_client: unread, app, from_app }))
             }
-            None if wire.eof() && unread.is_empty() => Next::Closed,
+            None if wire.eof() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
             None => Next::Linger(stream),
         },
         Ended::Over(Err(error)) => fail(client, &wire, stream, &error, parts.service.old.get()),
         Ended::Ordered(Order::HeadTimeout) => refuse(client, stream, Error::HeaderTimeout),
-        Ended::Ordered(Order::Close) if !unread.is_empty() => refuse(client, stream, Error::DrainDeadline),
+        Ended::Ordered(Order::Close) if !unread.is_empty() => {
+            client.member.ends(End::Cut);
+            refuse(client, stream, Error::DrainDeadline)
+        }
         Ended::Ordered(Order::Close | Order::Park) if unread.is_empty() => Next::Park(stream),
         Ended::Ordered(Order::Close | Order::Park) => Next::Serve(stream, unread),
         Ended::Ordered(Order::Cut) => {
@@ -121,7 +126,7 @@ fn poll_serving(
 
 /// hyper has given up.
 fn fail(client: &Client, wire: &Wire, stream: TcpStream, error: &hyper::Error, old: bool) -> Next {
-    if wire.swallowed() || error.is_parse() {
+    if wire.swallowed() || (error.is_parse() && !wire.unflushed()) {
         let answer = if error.is_parse_too_large() {
             Error::HeaderTooLarge
         } else {
@@ -217,6 +222,10 @@ impl Future for Reply<'_> {
         } else if self.client.member.told() && !self.keeps() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             self.client.member.ends(End::Told);
+        } else if self.client.exchange.upload().is_held() {
+            // The app has answered without asking for the body. The client may take that as "don't send it" or
+            // send it all the same; only closing makes the end of this request unmistakable.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response))
     }

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::task::{Poll, ready};
 
 use tokio::io::AsyncWriteExt;
@@ -13,9 +14,17 @@ use tokio::time::{Duration, Instant};
 
 use super::roster::{Member, Order, Stage};
 use crate::drain::Phase;
+use crate::metrics::End;
+use crate::sys;
+
+/// A client from which nothing comes for this long, and which has taken all that we sent, is not waited for.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// A client that goes on sending is listened to for this long (nginx's `lingering_time`).
 const TOTAL: Duration = Duration::from_secs(30);
+
+/// Our FIN counts as one byte, and whether that is acknowledged does not matter.
+const FIN: i32 = 1;
 
 /// After the last response.
 pub(super) async fn after_response(member: &Member, stream: TcpStream) {
@@ -39,25 +48,38 @@ async fn linger(member: &Member, mut stream: TcpStream, mut more: impl FnMut()) 
     if stream.shutdown().await.is_err() {
         return;
     }
+    let (mut heard, mut ended) = (start, false);
     poll_fn(|cx| {
         member.seat.register(cx.waker());
-        loop {
-            if member.seat.take_order() == Some(Order::Cut) {
-                return Poll::Ready(());
-            }
+        while !ended {
             match poll_discard(&stream, cx) {
                 Poll::Ready(Ok(true)) => {
                     more();
-                    let now = Instant::now();
-                    if now - start >= TOTAL {
-                        return Poll::Ready(());
-                    }
-                    member.seat.enter(Stage::Lingering, now);
+                    heard = Instant::now();
                 }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(false)) => ended = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => break,
             }
         }
+        // What the client has not acknowledged would be lost with the process, or with a RST.
+        let order = member.seat.take_order();
+        let untaken = (ended || order.is_some()) && sys::unacknowledged(stream.as_fd()) > FIN;
+        let over = match order {
+            Some(Order::Cut) => {
+                if untaken {
+                    member.ends(End::Cut);
+                }
+                true
+            }
+            Some(_) if untaken => {
+                heard = Instant::now();
+                member.view().phase() == Phase::Serving && start.elapsed() >= TOTAL
+            }
+            Some(_) => ended || heard.elapsed() >= SILENCE || start.elapsed() >= TOTAL,
+            None => ended && !untaken,
+        };
+        if over { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

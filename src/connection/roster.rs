@@ -23,8 +23,12 @@ use crate::metrics::{End, Protocol, Shard};
 /// closed then. A client that is about to send its next request has done so by now.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-/// A lingering connection from which nothing comes for this long is closed.
-const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// After the app has ended its side of a tunnel, a drain waits this long for the client to end its own.
+const HALF_TUNNEL: Duration = Duration::from_secs(1);
+
+/// Once new connections are refused, a head that has begun must be complete within this: one peer that sends half
+/// of one should not hold up the whole drain.
+const HEAD_IN_DRAIN: Duration = Duration::from_secs(5);
 
 /// How often the roster looks, normally and in a drain.
 const TICK: Duration = Duration::from_millis(250);
@@ -56,7 +60,7 @@ pub(super) enum Order {
     Park,
     /// The head takes too long: 408.
     HeadTimeout,
-    /// A request is under way: see whether the client is still there, and whether it sends.
+    /// Look whether the client is still there, and what it does.
     Probe,
     /// End now, saying what the protocol has for it.
     Close,
@@ -121,13 +125,14 @@ impl Seat {
             Stage::Parked if self.told(view, now) && age >= IDLE => Some(Order::Close),
             Stage::Waiting if age >= IDLE => Some(Order::Park),
             Stage::Head if age >= limits.header_timeout => Some(Order::HeadTimeout),
-            Stage::Lingering if age >= LINGER_SILENCE => Some(Order::Cut),
+            Stage::Head if view.phase() >= Phase::Draining && !view.ended() && age >= HEAD_IN_DRAIN => {
+                Some(Order::HeadTimeout)
+            }
             // The app may have died; its FIN is all that is to be seen of that.
-            Stage::HalfTunnel if self.told(view, now) && age >= LINGER_SILENCE => Some(Order::Close),
+            Stage::HalfTunnel if self.told(view, now) && age >= HALF_TUNNEL => Some(Order::Close),
             // While a response is awaited nobody reads from the client, so nobody hears of its RST.
-            Stage::Exchange => Some(Order::Probe),
-            // It has said its last words.
-            Stage::Lingering => None,
+            // A lingering connection watches what the client has taken.
+            Stage::Exchange | Stage::Lingering => Some(Order::Probe),
             _ if view.ended() => Some(Order::Close),
             _ => None,
         }
@@ -222,12 +227,11 @@ impl Roster {
     }
 
     fn obey(&self, orders: Orders) {
-        let before = self.view.phase();
-        self.view.set(orders);
+        let new = self.view.set(orders);
         let seats = self.seats.borrow();
         match (orders.phase, orders.plan) {
             (Phase::Serving, _) => seats.iter().for_each(|(_, seat)| seat.notice.set(None)),
-            (Phase::LameDuck, Some(plan)) if before == Phase::Serving => {
+            (Phase::LameDuck, Some(plan)) if new => {
                 let notices = notice::spread(plan.trigger, plan.lame_duck_min, seats.len());
                 for ((_, seat), notice) in seats.iter().zip(notices) {
                     seat.notice.set(Some(notice));

@@ -1,18 +1,21 @@
 //! After a 101: bytes in both directions that are not ours to understand.
+//!
+//! Each direction lives and ends by itself. A half-close is passed on; when one side does not take any more, what
+//! it has said before is still delivered to the other.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::roster::{Member, Order, Seat, Stage};
-use crate::metrics::{End, Shard};
+use super::Next;
+use super::roster::{Member, Order, Stage};
+use crate::metrics::End;
 use crate::upstream::Stream;
 
 /// Read at a time, in each direction.
@@ -27,91 +30,116 @@ pub(super) struct Tunnel {
     pub(super) from_app: Bytes,
 }
 
+/// How a direction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// Its source has said all, and its target has got all.
+    Done,
+    /// Its source is gone.
+    SourceGone,
+    /// Its target takes no more.
+    TargetGone,
+}
+
 impl Tunnel {
-    /// Copies until both sides have ended, each in its own time (half-close is passed on), or until the
-    /// drain's deadline: then both get a FIN, and a moment later they are cut.
-    pub(super) async fn run(mut self: Box<Self>, member: &Member) {
+    /// Copies until both directions have ended, or until the drain's deadline: then both sides get a FIN, and a
+    /// moment later they are cut.
+    pub(super) async fn run(mut self: Box<Self>, member: &Member) -> Next {
         member.seat.enter(Stage::Tunnel, Instant::now());
         let order = tokio::select! {
             biased;
             order = ordered(member) => order,
-            _ = self.copy(member) => return,
+            _ = self.copy(member) => return Next::Linger(self.client),
         };
+        if order == Order::Close && !member.view().ended() {
+            // The app has ended its side a while ago, and the client says nothing more.
+            return Next::Linger(self.client);
+        }
         member.ends(End::Cut);
         if order == Order::Close {
             let _ = tokio::join!(self.client.shutdown(), self.app.shutdown());
             let both_end = async { tokio::join!(run_dry(&mut self.client), run_dry(&mut self.app)) };
             tokio::select! {
                 _ = both_end => {}
-                _ = cut(member) => {}
+                () = cut(member) => {}
             }
         }
+        Next::Closed
     }
 
-    async fn copy(&mut self, member: &Member) -> io::Result<()> {
-        // What was read past the heads is small (hyper's buffer); the other side is not waited for.
-        self.app.write_all(&std::mem::take(&mut self.from_client)).await?;
-        self.client.write_all(&std::mem::take(&mut self.from_app)).await?;
-        let mut app = AppSide::new(&mut self.app, &member.seat, &member.shard);
-        copy_bidirectional_with_sizes(&mut self.client, &mut app, BUFFER, BUFFER).await?;
-        Ok(())
-    }
-}
-
-/// The app's side of a tunnel: notes when it ends.
-struct AppSide<'a> {
-    stream: &'a mut Stream,
-    seat: &'a Seat,
-    /// Counts the connection as in use while the app has not ended it.
-    counted: Option<&'a Arc<Shard>>,
-}
-
-impl<'a> AppSide<'a> {
-    fn new(stream: &'a mut Stream, seat: &'a Seat, shard: &'a Arc<Shard>) -> Self {
-        shard.upstream_active.add(1);
-        Self { stream, seat, counted: Some(shard) }
-    }
-
-    fn ended(&mut self) {
-        if let Some(shard) = self.counted.take() {
-            shard.upstream_active.add(-1);
-            self.seat.enter(Stage::HalfTunnel, Instant::now());
+    async fn copy(&mut self, member: &Member) {
+        let (from_client, from_app) =
+            (std::mem::take(&mut self.from_client), std::mem::take(&mut self.from_app));
+        let (mut client_read, mut client_write) = self.client.split();
+        let (mut app_read, mut app_write) = split(&mut self.app);
+        let in_use = InUse::new(member);
+        let (deaf, silent) = (Cell::new(false), Cell::new(false));
+        let up = async {
+            let half = copy_half(&from_client, &mut client_read, &mut app_write).await;
+            match half {
+                Half::Done => drop(app_write.shutdown().await),
+                // What the client still says goes nowhere; but it is read, so that the app's last words reach it.
+                // After those, lingering does the same, for a bounded time.
+                Half::TargetGone if !silent.get() => {
+                    deaf.set(true);
+                    run_dry(&mut client_read).await;
+                }
+                Half::TargetGone | Half::SourceGone => {}
+            }
+            half
+        };
+        let down = async {
+            let half = copy_half(&from_app, &mut app_read, &mut client_write).await;
+            silent.set(true);
+            drop(in_use);
+            member.seat.enter(Stage::HalfTunnel, Instant::now());
+            drop(client_write.shutdown().await);
+            half
+        };
+        tokio::pin!(up, down);
+        tokio::select! {
+            // Without the client there is nobody to deliver to.
+            half = &mut up => if half != Half::SourceGone { down.await; },
+            half = &mut down => if half == Half::Done && !deaf.get() { up.await; },
         }
     }
 }
 
-impl Drop for AppSide<'_> {
+/// Counts the connection to the app as in use while the app has not ended it.
+struct InUse<'a>(&'a Member);
+
+impl<'a> InUse<'a> {
+    fn new(member: &'a Member) -> Self {
+        member.shard.upstream_active.add(1);
+        Self(member)
+    }
+}
+
+impl Drop for InUse<'_> {
     fn drop(&mut self) {
-        self.ended();
+        self.0.shard.upstream_active.add(-1);
     }
 }
 
-impl AsyncRead for AppSide<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut *self.stream).poll_read(cx, buf));
-        if buf.filled().len() == before {
-            self.ended();
+async fn copy_half(
+    first: &[u8],
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> Half {
+    if to.write_all(first).await.is_err() {
+        return Half::TargetGone;
+    }
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let n = match from.read(&mut buffer).await {
+            Ok(0) => return Half::Done,
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return Half::SourceGone,
+        };
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return Half::TargetGone;
         }
-        Poll::Ready(result)
-    }
-}
-
-impl AsyncWrite for AppSide<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 }
 

@@ -76,7 +76,7 @@ impl Wire {
         self.seat.stage.set(Stage::Exchange);
         // What looks like more heads may be part of a body; then nothing is known of what follows.
         self.heads.set(if has_body { 0 } else { self.heads.get().saturating_sub(1) });
-        self.exchange.client_sends().set(has_body && self.more_than_a_head.get());
+        self.exchange.upload().set_client_sends(has_body && self.more_than_a_head.get());
         if has_body {
             self.note_client_sends();
         }
@@ -85,7 +85,7 @@ impl Wire {
     /// Notes, for a body that is held back until the app asks for it, that the client sends it unasked.
     pub(super) fn note_client_sends(&self) -> bool {
         let sends = self.stream.borrow().as_ref().is_some_and(has_bytes);
-        sends && !self.exchange.client_sends().replace(true)
+        sends && self.exchange.upload().set_client_sends(true)
     }
 
     /// Whether the client has reset the connection. A FIN is no reason to go: it may have said all it had to
@@ -105,9 +105,12 @@ impl Wire {
         self.unflushed.get()
     }
 
-    /// No request is under way and nothing is left to be written.
+    /// No request is under way, neither its body nor its response, and nothing is left to be written.
+    ///
+    /// A response may be over before the request's body is: hyper is in the middle of that then, and what comes next
+    /// is no head.
     pub(super) fn is_idle(&self) -> bool {
-        !self.exchange.in_flight() && !self.unflushed.get()
+        !self.exchange.in_flight() && !self.exchange.upload().is_under_way() && !self.unflushed.get()
     }
 
     /// hyper has answered a head that it can't read; the client has not got that.
@@ -125,8 +128,12 @@ impl Wire {
             self.eof.set(true);
             return;
         }
-        if self.exchange.in_flight() {
+        let blank = || bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        if self.exchange.in_flight() || self.exchange.upload().is_open() {
             return; // of a body
+        }
+        if self.seat.stage.get() == Stage::Waiting && blank() {
+            return; // empty lines before a request are nothing (RFC 9112, section 2.2)
         }
         self.count_heads(bytes);
         if self.seat.stage.get() != Stage::Head {

@@ -18,8 +18,11 @@ use crate::config::Budget;
 /// How often the app is looked at in a drain. Only then: while serving, the requests themselves tell.
 const APP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// With the app gone, nothing is worth waiting for longer than this.
-const WITHOUT_APP: Duration = Duration::from_secs(2);
+/// With the app gone, all is to be over within two seconds, the last words included.
+const WITHOUT_APP: Duration = Duration::from_millis(1500);
+
+/// After a failed attempt to listen again, the next.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a worker may take beyond the deadline and the last words before it is given up.
 const SLACK: Duration = Duration::from_millis(300);
@@ -50,6 +53,7 @@ pub struct Controller<S> {
     /// Undrains that wait for the listeners to be closed.
     undrains: VecDeque<oneshot::Sender<Result<(), UndrainError>>>,
     app_due: Instant,
+    reopen_due: Instant,
 }
 
 /// A drain under way.
@@ -106,6 +110,7 @@ impl<S: Surroundings> Controller<S> {
             interrupted: false,
             undrains: VecDeque::new(),
             app_due: Instant::now(),
+            reopen_due: Instant::now(),
         };
         (handle, controller)
     }
@@ -323,8 +328,9 @@ impl<S: Surroundings> Controller<S> {
     }
 
     /// Binds the listeners again when there is reason to: `/undrain`, or an app that went and came back.
-    fn reopens(&mut self, drain: &mut Drain) -> bool {
-        let rearm = drain.app_went && drain.app == App::Up && !self.terminating;
+    fn reopens(&mut self, drain: &Drain) -> bool {
+        let due = Instant::now() >= self.reopen_due;
+        let rearm = drain.app_went && drain.app == App::Up && !self.terminating && due;
         if self.undrains.is_empty() && !rearm {
             return false;
         }
@@ -344,8 +350,7 @@ impl<S: Surroundings> Controller<S> {
             Err(error) => {
                 tracing::error!(%error, "cannot listen again");
                 self.publish(drain);
-                // For re-arming: not again before the app has gone once more.
-                drain.app_went = false;
+                self.reopen_due = Instant::now() + REOPEN_INTERVAL;
                 for reply in self.undrains.drain(..) {
                     let _ = reply.send(Err(io::Error::new(error.kind(), error.to_string()).into()));
                 }

@@ -143,12 +143,15 @@ impl Default for View {
 }
 
 impl View {
-    /// Takes new orders over.
-    pub fn set(&self, orders: Orders) {
-        self.orders.set(orders);
-        if orders.phase == Phase::Serving {
+    /// Takes new orders over; true when they are of another drain than those before. (The watch channel keeps
+    /// the newest only: between two drains, a worker may miss that it was serving.)
+    pub fn set(&self, orders: Orders) -> bool {
+        let before = self.orders.replace(orders);
+        let new = before.plan.map(|plan| plan.trigger) != orders.plan.map(|plan| plan.trigger);
+        if new {
             self.stage.set(Stage::Running);
         }
+        new
     }
 
     /// The phase.

@@ -102,9 +102,3 @@ impl fmt::Display for Error {
         })
     }
 }
-
-impl From<UpstreamFailure> for Error {
-    fn from(failure: UpstreamFailure) -> Self {
-        Self::Upstream(failure)
-    }
-}

@@ -1,32 +1,32 @@
 //! The innermost service: asks the app.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
 
-use http::header::{CONNECTION, EXPECT, HeaderValue, UPGRADE};
+use http::header::{EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tower::Service;
 
 use super::{Body, Error};
 use crate::metrics::UpstreamFailure;
-use crate::upstream::{Answer, Gate, Pool, Replay, RequestBody};
+use crate::upstream::{Answer, Gate, Pool, Replay, RequestBody, SendError, Upload};
 
 /// Sends requests to the app of one forward.
 #[derive(Debug, Clone)]
 pub struct Forward {
     pool: Rc<Pool>,
-    client_sends: Rc<Cell<bool>>,
+    upload: Upload,
 }
 
 impl Forward {
-    pub(super) fn new(pool: &Rc<Pool>, client_sends: &Rc<Cell<bool>>) -> Self {
-        Self { pool: Rc::clone(pool), client_sends: Rc::clone(client_sends) }
+    pub(super) fn new(pool: &Rc<Pool>, upload: &Upload) -> Self {
+        Self { pool: Rc::clone(pool), upload: upload.clone() }
     }
 }
 
@@ -40,28 +40,26 @@ impl Service<Request<Incoming>> for Forward {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
-        let gate = expects_continue(&request).then(|| gate(&mut request, &self.client_sends));
-        Box::pin(forward(Rc::clone(&self.pool), request, gate))
+        let replay = replay(&request);
+        let gate = expects_continue(&request).then(|| gate(&mut request));
+        if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+            // Or else hyper takes a GET to have no body.
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let request = request.map(|body| RequestBody::new(body, gate, &self.upload));
+        Box::pin(forward(Rc::clone(&self.pool), request, replay))
     }
 }
 
 async fn forward(
     pool: Rc<Pool>,
-    request: Request<Incoming>,
-    gate: Option<Gate>,
+    request: Request<RequestBody>,
+    replay: Replay,
 ) -> Result<Response<Body>, Error> {
     let wants_upgrade = request.headers().contains_key(UPGRADE);
-    let replay = replay(&request);
-    let request = request.map(|body| RequestBody::new(body, gate));
-    let upload = request.body().upload();
     match pool.send(request, replay).await? {
         Answer::Response(response) => {
-            let (mut parts, body) = response.into_parts();
-            if upload.is_held() {
-                // The app has answered without asking for the body. The client may take that as "don't send
-                // it" or send it all the same; only closing makes the end of this request unmistakable.
-                parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
+            let (parts, body) = response.into_parts();
             let body = Body::app(body, &parts.headers);
             Ok(Response::from_parts(parts, body))
         }
@@ -73,7 +71,7 @@ async fn forward(
 }
 
 /// Holds the request's body back until the app says 100 (Continue).
-fn gate(request: &mut Request<Incoming>, client_sends: &Rc<Cell<bool>>) -> Gate {
+fn gate(request: &mut Request<Incoming>) -> Gate {
     let (tell, asked) = oneshot::channel();
     let tell = Mutex::new(Some(tell));
     hyper::ext::on_informational(request, move |response| {
@@ -84,12 +82,11 @@ fn gate(request: &mut Request<Incoming>, client_sends: &Rc<Cell<bool>>) -> Gate 
             let _ = tell.send(());
         }
     });
-    Gate::new(asked, Rc::clone(client_sends))
+    Gate::new(asked)
 }
 
 /// When this request may be sent twice (RFC 9110, section 9.2.2).
 fn replay(request: &Request<Incoming>) -> Replay {
-    use http_body::Body as _;
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
@@ -98,7 +95,15 @@ fn replay(request: &Request<Incoming>) -> Replay {
 }
 
 fn expects_continue(request: &Request<Incoming>) -> bool {
-    use http_body::Body as _;
     request.headers().get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
         && !request.body().is_end_stream()
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::App(failure) => Self::Upstream(failure),
+            SendError::Client => Self::BadRequest("the request's body broke off"),
+        }
+    }
 }

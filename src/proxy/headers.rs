@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::header::{
-    CONNECTION, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -15,6 +16,7 @@ use tower::{Layer, Service};
 
 use super::{Body, Error};
 use crate::config::Forwarded;
+use crate::metrics::UpstreamFailure;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -68,7 +70,9 @@ where
         if let Err(error) = normalise(&mut request) {
             return Rewriting::Refused { error };
         }
-        remove_hop_by_hop(request.headers_mut(), true);
+        // An upgrade to h2c would take what follows out of our sight, and we speak no HTTP/2 to the app.
+        let h2c = request.headers().get_all(UPGRADE).iter().any(|value| has_token(value, b"h2c"));
+        remove_hop_by_hop(request.headers_mut(), !h2c);
         forwarded(request.headers_mut(), self.forwarded, &self.client);
         Rewriting::Asked { asked: self.inner.call(request) }
     }
@@ -94,8 +98,12 @@ impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> 
             RewritingProjection::Asked { asked } => asked,
         };
         let mut response = ready!(asked.poll(cx))?;
-        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        remove_hop_by_hop(response.headers_mut(), upgraded);
+        if !is_plainly_chunked(response.headers()) {
+            return Poll::Ready(Err(Error::Upstream(UpstreamFailure::Invalid)));
+        }
+        let upgrade =
+            matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+        remove_hop_by_hop(response.headers_mut(), upgrade);
         // The version is that of the sender, and from here on that is us (RFC 9110, section 2.5).
         *response.version_mut() = Version::HTTP_11;
         Poll::Ready(Ok(response))
@@ -107,6 +115,12 @@ impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> 
 fn normalise(request: &mut Request<Incoming>) -> Result<(), Error> {
     if request.method() == Method::CONNECT {
         return Err(Error::BadRequest("CONNECT asks for a forward proxy, and this is none"));
+    }
+    if !is_plainly_chunked(request.headers()) {
+        return Err(Error::BadRequest("the only transfer coding that can be forwarded is chunked"));
+    }
+    if request.uri().authority().is_some() && request.uri().scheme().is_none() {
+        return Err(Error::BadRequest("the request target has to begin with a slash"));
     }
     if let Some(authority) = request.uri().authority() {
         // Absolute-form: the target's authority replaces whatever Host says.
@@ -161,14 +175,15 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, may_upgrade: bool) {
                 headers.remove(name);
             }
         }
-        headers.remove(KEEP_ALIVE);
-        headers.remove(PROXY_CONNECTION);
     }
-    headers.remove(TRANSFER_ENCODING);
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // Chunked overrides a length (RFC 9112, section 6.3), which must not go on as if it were true.
+        headers.remove(CONTENT_LENGTH);
+    }
     if headers.contains_key(TE) {
-        let trailers = headers.get_all(TE).iter().any(|value| {
-            value.as_bytes().split(|&b| b == b',').any(|te| te.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-        });
+        let trailers = headers.get_all(TE).iter().any(|value| has_token(value, b"trailers"));
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -178,6 +193,21 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, may_upgrade: bool) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     } else {
         headers.remove(UPGRADE);
+    }
+}
+
+/// Whether a list of tokens contains one, in any case.
+fn has_token(list: &HeaderValue, token: &[u8]) -> bool {
+    list.as_bytes().split(|&b| b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// hyper takes "chunked" off, and would lose any other coding without a trace.
+fn is_plainly_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
     }
 }
 

@@ -16,6 +16,7 @@ use super::{Body, Error, Route};
 use crate::drain::watch::View;
 use crate::metrics::{Protocol, Shard};
 use crate::telemetry::LogLine;
+use crate::upstream::Upload;
 
 /// The status that a request is counted with when the client went away before the response (as nginx does).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -28,7 +29,7 @@ pub struct Exchange {
     client: std::net::SocketAddr,
     in_flight: Cell<bool>,
     idle_since: Cell<Instant>,
-    client_sends: Rc<Cell<bool>>,
+    upload: Upload,
 }
 
 impl Exchange {
@@ -46,7 +47,7 @@ impl Exchange {
             client,
             in_flight: Cell::new(false),
             idle_since: Cell::new(accepted),
-            client_sends: Rc::default(),
+            upload: Upload::default(),
         })
     }
 
@@ -62,11 +63,10 @@ impl Exchange {
         self.idle_since.get()
     }
 
-    /// Whether bytes of the request's body are here already, or on their way, though nobody has asked for
-    /// them.
+    /// How far the body of the present request is.
     #[must_use]
-    pub fn client_sends(&self) -> &Rc<Cell<bool>> {
-        &self.client_sends
+    pub fn upload(&self) -> &Upload {
+        &self.upload
     }
 
     fn begin(self: &Rc<Self>, request: &Request<Incoming>) -> Guard {

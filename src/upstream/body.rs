@@ -20,36 +20,78 @@ pub struct RequestBody {
     incoming: Incoming,
     gate: Option<Gate>,
     upload: Upload,
+    /// What happens to it concerns the upload: it has a body, which has not come to its end.
+    counts: bool,
 }
 
-/// Whether a request's body is still on its way.
+/// What is known of the body that a connection's present request has; one for each client connection.
 #[derive(Debug, Clone, Default)]
-pub struct Upload(Option<Rc<Cell<State>>>);
+pub struct Upload(Rc<UploadState>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+#[derive(Debug, Default)]
+struct UploadState {
+    stage: Cell<UploadStage>,
+    client_sends: Cell<bool>,
+    settling: Cell<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum UploadStage {
+    /// There is none, or all of it has been read from the client.
+    #[default]
+    Over,
     /// Held back until the app asks for it.
     Held,
     Flowing,
-    Over,
+    /// It broke off: the client's fault.
+    Broken,
 }
 
 impl Upload {
-    /// Part of the body has been or can be sent, and part is still to come.
-    pub(super) fn under_way(&self) -> bool {
-        self.0.as_ref().is_some_and(|state| state.get() == State::Flowing)
+    /// Part of the body may still come from the client.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.0.stage.get(), UploadStage::Held | UploadStage::Flowing)
     }
 
     /// None of the body has been asked for.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.0.as_ref().is_some_and(|state| state.get() == State::Held)
+        self.0.stage.get() == UploadStage::Held
     }
 
-    fn set(&self, state: State) {
-        if let Some(cell) = &self.0 {
-            cell.set(state);
-        }
+    /// The client broke it off.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.0.stage.get() == UploadStage::Broken
+    }
+
+    /// Something of it has not reached the app yet.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.is_open() || self.0.settling.get() > 0
+    }
+
+    /// Says whether the client sends its body though nobody has asked for it.
+    pub fn set_client_sends(&self, sends: bool) -> bool {
+        self.0.client_sends.replace(sends) != sends
+    }
+
+    /// Keeps the upload under way until the guard is dropped.
+    pub(super) fn settling(&self) -> Settling {
+        self.0.settling.set(self.0.settling.get() + 1);
+        Settling(self.clone())
+    }
+}
+
+/// What the client has sent is still being written to the app.
+#[derive(Debug)]
+pub(super) struct Settling(Upload);
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let settling = &self.0.0.settling;
+        settling.set(settling.get() - 1);
     }
 }
 
@@ -58,45 +100,44 @@ impl Upload {
 /// A client need not wait for ever (RFC 9110, section 10.1.1), and an app need not say 100. Then the client begins
 /// to send, and its connection notes that and polls again.
 #[derive(Debug)]
-pub struct Gate {
-    asked: oneshot::Receiver<()>,
-    client_sends: Rc<Cell<bool>>,
-    open: bool,
-}
+pub struct Gate(oneshot::Receiver<()>);
 
 impl Gate {
-    /// A gate that opens when `asked` is sent to, or when `client_sends` is true.
+    /// A gate that opens when something is sent to `asked`, or when the client sends.
     #[must_use]
-    pub fn new(asked: oneshot::Receiver<()>, client_sends: Rc<Cell<bool>>) -> Self {
-        Self { asked, client_sends, open: false }
+    pub fn new(asked: oneshot::Receiver<()>) -> Self {
+        Self(asked)
     }
 
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_open(&mut self, upload: &Upload, cx: &mut Context<'_>) -> Poll<()> {
         // Dropped unsent means that the response has come without a 100: then the body stays where it is.
-        self.open |= self.client_sends.get()
-            || (!self.asked.is_terminated()
-                && matches!(Pin::new(&mut self.asked).poll(cx), Poll::Ready(Ok(()))));
-        if self.open { Poll::Ready(()) } else { Poll::Pending }
+        let asked = !self.0.is_terminated() && matches!(Pin::new(&mut self.0).poll(cx), Poll::Ready(Ok(())));
+        if asked || upload.0.client_sends.get() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl RequestBody {
-    /// A client's body, behind a gate or not.
+    /// A client's body, behind a gate or not; `upload` is its connection's.
     #[must_use]
-    pub fn new(incoming: Incoming, gate: Option<Gate>) -> Self {
-        let state = match (incoming.is_end_stream(), &gate) {
-            (true, _) => None,
-            (false, Some(_)) => Some(State::Held),
-            (false, None) => Some(State::Flowing),
-        };
-        let upload = Upload(state.map(|state| Rc::new(Cell::new(state))));
-        Self { incoming, gate, upload }
+    pub fn new(incoming: Incoming, gate: Option<Gate>, upload: &Upload) -> Self {
+        let counts = !incoming.is_end_stream();
+        upload.0.stage.set(match (counts, &gate) {
+            (false, _) => UploadStage::Over,
+            (true, Some(_)) => UploadStage::Held,
+            (true, None) => UploadStage::Flowing,
+        });
+        Self { incoming, gate, upload: upload.clone(), counts }
     }
 
-    /// Tells how far the body is, even after it has been handed over.
-    #[must_use]
-    pub fn upload(&self) -> Upload {
-        self.upload.clone()
+    pub(super) fn upload(&self) -> &Upload {
+        &self.upload
+    }
+
+    /// The last word about the upload: from then on it may be another request's.
+    fn ends(&mut self, stage: UploadStage) {
+        if std::mem::take(&mut self.counts) {
+            self.upload.0.stage.set(stage);
+        }
     }
 }
 
@@ -108,14 +149,17 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(gate) = &mut self.gate {
-            ready!(gate.poll_open(cx));
-            self.gate = None;
-            self.upload.set(State::Flowing);
+        let this = &mut *self;
+        if let Some(gate) = &mut this.gate {
+            ready!(gate.poll_open(&this.upload, cx));
+            this.gate = None;
+            this.upload.0.stage.set(UploadStage::Flowing);
         }
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        if frame.is_none() || self.incoming.is_end_stream() {
-            self.upload.set(State::Over);
+        if matches!(frame, Some(Err(_))) {
+            self.ends(UploadStage::Broken);
+        } else if frame.is_none() || self.incoming.is_end_stream() {
+            self.ends(UploadStage::Over);
         }
         Poll::Ready(frame)
     }
@@ -131,7 +175,7 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.upload.set(State::Over);
+        self.ends(UploadStage::Over);
     }
 }
 
@@ -141,21 +185,12 @@ pub struct ResponseBody {
     incoming: Incoming,
     conn: Option<Box<Conn>>,
     pool: Rc<Pool>,
+    upload: Upload,
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, conn: Option<Box<Conn>>, pool: &Rc<Pool>) -> Self {
-        Self { incoming, conn, pool: Rc::clone(pool) }
-    }
-
-    /// The body is over: lets the connection see that, and returns it if it can go on.
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        if let Some(mut conn) = self.conn.take()
-            && conn.drive(cx).is_pending()
-            && conn.sender.is_ready()
-        {
-            self.pool.put(conn);
-        }
+    pub(super) fn new(incoming: Incoming, conn: Option<Box<Conn>>, pool: &Rc<Pool>, upload: &Upload) -> Self {
+        Self { incoming, conn, pool: Rc::clone(pool), upload: upload.clone() }
     }
 }
 
@@ -168,8 +203,8 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // Asking for a frame lets the connection know that one is wanted, so it is asked before and after.
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
         let this = &mut *self;
+        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
         if polled.is_pending()
             && let Some(conn) = &mut this.conn
         {
@@ -180,8 +215,13 @@ impl Body for ResponseBody {
             }
         }
         let frame = ready!(polled);
-        if frame.is_none() || self.incoming.is_end_stream() {
-            self.give_back(cx);
+        if (frame.is_none() || this.incoming.is_end_stream())
+            && let Some(mut conn) = this.conn.take()
+        {
+            // Lets the connection see that the body is over.
+            if conn.drive(cx).is_pending() {
+                this.pool.release(conn, &this.upload);
+            }
         }
         Poll::Ready(frame)
     }

@@ -149,6 +149,10 @@ impl Link {
     /// second failure is the app's answer.
     fn mend(&mut self) {
         self.lane.disarm();
+        if !self.written {
+            // Nothing of this request is on its way: what is kept is of an earlier one.
+            self.sent.clear();
+        }
         let (target, limit) = (Rc::clone(&self.lane.target), self.lane.connect_timeout);
         let connecting = Box::pin(async move { stream::connect(&target, limit).await });
         *self.lane.wire.borrow_mut() = Wire::Mending(Mend::Connecting(connecting));
@@ -257,6 +261,7 @@ impl AsyncRead for Link {
                 // Whatever comes from now on belongs to the response.
                 self.lane.disarm();
                 self.written = false;
+                self.sent.clear();
                 return Poll::Ready(result);
             }
         }
@@ -292,3 +297,6 @@ impl AsyncWrite for Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

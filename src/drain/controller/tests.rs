@@ -251,7 +251,7 @@ async fn sigterm_with_the_app_gone_skips_lame_duck_and_is_bounded() {
     assert_eq!(world.controller.await.unwrap(), Exit::Drained);
     let report = world.handle.state().report.unwrap();
     assert_eq!(report.seconds.lame_duck, 0.0);
-    assert_eq!(report.seconds.total, 2.0);
+    assert_eq!(report.seconds.total, 1.5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,246 @@
+//! The app behind the proxy: a small HTTP/1.1 server on a thread of its own, whose bodies are known.
+
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use crate::response::has_token;
+
+/// Header fields that a request may have.
+const MAX_HEADERS: usize = 64;
+
+/// What bodies are filled up with; a prime number of bytes, so that a page that is missing shows.
+const FILL: &[u8; 61] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY";
+
+/// What the app does.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The size of a response's body in bytes.
+    pub body: usize,
+    /// How long a response takes; a random time in this range, in whole milliseconds.
+    pub delay: RangeInclusive<Duration>,
+    /// Sends bodies in two chunks instead of with a `Content-Length`.
+    pub chunked: bool,
+    /// Closes each connection after its first response without having said so.
+    pub hang_up: bool,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self { body: 128, delay: Duration::ZERO..=Duration::ZERO, chunked: false, hang_up: false }
+    }
+}
+
+/// The body of the response to `target`: the target itself, then filler, `size` bytes in all. So a client sees
+/// when it got an answer that belongs to someone else.
+#[must_use]
+pub fn body_of(target: &str, size: usize) -> Vec<u8> {
+    let mut body: Vec<u8> = target.bytes().chain(*b"\n").take(size).collect();
+    while body.len() < size {
+        let missing = size - body.len();
+        body.extend_from_slice(&FILL[..missing.min(FILL.len())]);
+    }
+    body
+}
+
+/// A running app. Dropping it stops it, with all its connections.
+#[derive(Debug)]
+pub struct Origin {
+    addr: SocketAddr,
+    served: Arc<AtomicU64>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Origin {
+    /// Starts an app on a free port of 127.0.0.1; it listens when this returns.
+    ///
+    /// # Errors
+    /// When there is no port, thread or runtime to be had.
+    pub fn start(app: App) -> io::Result<Self> {
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let served = Arc::new(AtomicU64::new(0));
+        let (stop, stopped) = oneshot::channel();
+        let counter = Arc::clone(&served);
+        let thread = std::thread::Builder::new().name("origin".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = stopped => {}
+                    () = accept(listener, app, counter) => {}
+                }
+            });
+        })?;
+        Ok(Self { addr, served, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Responses written so far.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: StdListener, app: App, served: Arc<AtomicU64>) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let app = Arc::new(app);
+    for id in 0.. {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                let (app, served) = (Arc::clone(&app), Arc::clone(&served));
+                tokio::spawn(async move { serve(stream, &app, &served, Random::new(id)).await });
+            }
+            // Out of file descriptors, most likely: the next accept would fail at once, too.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, app: &App, served: &AtomicU64, mut random: Random) -> io::Result<()> {
+    let (mut input, mut output) = (Vec::with_capacity(1024), Vec::new());
+    loop {
+        let request = loop {
+            if let Some(request) = Request::parse(&input)? {
+                break request;
+            }
+            if stream.read_buf(&mut input).await? == 0 {
+                return Ok(());
+            }
+        };
+        input.drain(..request.length);
+        if !app.delay.end().is_zero() {
+            tokio::time::sleep(random.within(&app.delay)).await;
+        }
+        output.clear();
+        request.answer(app, &mut output);
+        // Counted before it is written, so that a client that has its answer finds it counted.
+        served.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(&output).await?;
+        if request.close || app.hang_up {
+            return stream.shutdown().await;
+        }
+    }
+}
+
+/// A request that was read to its end.
+#[derive(Debug)]
+struct Request {
+    /// Head and body.
+    length: usize,
+    target: String,
+    close: bool,
+}
+
+impl Request {
+    /// None while it is not complete.
+    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let head = match request.parse(bytes).map_err(io::Error::other)? {
+            httparse::Status::Complete(head) => head,
+            httparse::Status::Partial => return Ok(None),
+        };
+        let header = |name: &str| {
+            let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+            field.and_then(|field| std::str::from_utf8(field.value).ok())
+        };
+        let body: usize = header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+        if bytes.len() < head + body {
+            return Ok(None);
+        }
+        let close = request.version == Some(0) || header("connection").is_some_and(|v| has_token(v, "close"));
+        Ok(Some(Self { length: head + body, target: request.path.unwrap_or("").to_owned(), close }))
+    }
+
+    fn answer(&self, app: &App, output: &mut Vec<u8>) {
+        let body = body_of(&self.target, app.body);
+        let connection = if self.close { "connection: close\r\n" } else { "" };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n{connection}");
+        output.extend_from_slice(head.as_bytes());
+        if app.chunked {
+            output.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+            let (first, second) = body.split_at(body.len() / 2);
+            for chunk in [first, second].into_iter().filter(|chunk| !chunk.is_empty()) {
+                let _ = write!(output, "{:x}\r\n", chunk.len());
+                output.extend_from_slice(chunk);
+                output.extend_from_slice(b"\r\n");
+            }
+            output.extend_from_slice(b"0\r\n\r\n");
+        } else {
+            let _ = write!(output, "content-length: {}\r\n\r\n", body.len());
+            output.extend_from_slice(&body);
+        }
+    }
+}
+
+/// Pseudo-random times (xorshift), the same in every run.
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        // Neighbouring seeds must not give neighbouring numbers, and zero would stay zero.
+        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A whole number of milliseconds in the range.
+    pub(crate) fn within(&mut self, range: &RangeInclusive<Duration>) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let width = range.end().saturating_sub(*range.start()).as_millis() as u64;
+        *range.start() + Duration::from_millis((self.0 >> 16) % (width + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_their_size_and_begin_with_the_target() {
+        assert_eq!(body_of("/abc", 3), b"/ab");
+        assert_eq!(body_of("/abc", 0), b"");
+        let body = body_of("/1/2", 1000);
+        assert!(body.len() == 1000 && body.starts_with(b"/1/2\n0123"));
+        assert_ne!(body_of("/1/3", 1000), body);
+    }
+
+    #[test]
+    fn random_times_stay_in_range() {
+        let range = Duration::from_millis(5)..=Duration::from_millis(7);
+        let mut random = Random::new(0);
+        let times: Vec<_> = (0..100).map(|_| random.within(&range)).collect();
+        assert!(times.iter().all(|time| range.contains(time)));
+        assert!([5, 6, 7].iter().all(|ms| times.contains(&Duration::from_millis(*ms))));
+    }
+}
