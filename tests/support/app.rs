@@ -20,7 +20,8 @@ type Handler = Arc<dyn Fn(Exchange) -> Handling + Send + Sync>;
 
 /// An origin. Dropping it kills it.
 pub(crate) struct App {
-    addr: SocketAddr,
+    /// Bound, never listening: keeps the port from others while the app is down.
+    reserved: TcpSocket,
     handler: Handler,
     in_flight: Arc<AtomicUsize>,
     running: Option<Running>,
@@ -67,20 +68,16 @@ impl App {
     }
 
     fn new(handler: Handler, scripted: mpsc::UnboundedReceiver<Exchange>) -> Self {
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut app = Self { addr, handler, in_flight: Arc::default(), running: None, scripted };
+        let reserved = bound((Ipv4Addr::LOCALHOST, 0).into());
+        let mut app = Self { reserved, handler, in_flight: Arc::default(), running: None, scripted };
         app.start();
         app
     }
 
-    /// Listens on the port that it had before, or for the first time on a free one.
+    /// Listens on its port, at first or again.
     pub(crate) fn start(&mut self) {
         assert!(self.running.is_none(), "the app runs already");
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("SO_REUSEADDR");
-        socket.bind(self.addr).expect("the app's port");
-        let listener = socket.listen(1024).expect("a listener");
-        self.addr = listener.local_addr().expect("its address");
+        let listener = bound(self.addr()).listen(1024).expect("a listener");
         let (token, alive) = mpsc::channel(1);
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, Arc::clone(&self.handler), Arc::clone(&self.in_flight), token));
@@ -93,11 +90,14 @@ impl App {
         let mut running = self.running.take().expect("a running app");
         running.accepting.shutdown().await;
         within("the app's connections to close", running.alive.recv()).await;
+        // A child process that another test is just starting has a copy of the listener until its exec.
+        within("the app's port to refuse", async { while TcpStream::connect(self.addr()).await.is_ok() {} })
+            .await;
     }
 
     /// Where the app listens.
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+        self.reserved.local_addr().expect("the app's address")
     }
 
     /// The next request of a scripted app, on whatever connection it comes.
@@ -114,6 +114,14 @@ impl App {
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
     }
+}
+
+/// A socket for the app's port, which several may be bound to as long as none of the others listens.
+fn bound(addr: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("SO_REUSEADDR");
+    socket.bind(addr).expect("the app's port");
+    socket
 }
 
 async fn accept(
