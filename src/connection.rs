@@ -74,7 +74,6 @@ impl Site {
         builder
             // A client may shut its sending side down after the request; nothing of the response is lost.
             .half_close(true)
-            .preserve_header_case(true)
             .max_header_size(limits.max_header_bytes)
             .max_buf_size(limits.max_header_bytes.max(MAX_BODY_BUFFER));
         Rc::new(Self {

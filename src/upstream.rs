@@ -74,8 +74,7 @@ impl Pool {
     #[must_use]
     pub fn new(target: &Upstream, config: UpstreamConfig, shard: Arc<Shard>) -> Rc<Self> {
         let mut builder = http1::Builder::new();
-        // What the app writes is passed on as written: some clients compare header names with their case.
-        builder.preserve_header_case(true).max_buf_size(MAX_BUFFER);
+        builder.max_buf_size(MAX_BUFFER);
         Rc::new(Self {
             target: Rc::new(target.clone()),
             config,

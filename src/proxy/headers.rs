@@ -67,13 +67,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
-        if let Err(error) = normalise(&mut request) {
+        let seen = Seen::new(request.headers());
+        if let Err(error) = normalise(&mut request, seen) {
             return Rewriting::Refused { error };
         }
+        let headers = request.headers_mut();
         // An upgrade to h2c would take what follows out of our sight, and we speak no HTTP/2 to the app.
-        let h2c = request.headers().get_all(UPGRADE).iter().any(|value| has_token(value, b"h2c"));
-        remove_hop_by_hop(request.headers_mut(), !h2c);
-        forwarded(request.headers_mut(), self.forwarded, &self.client);
+        let h2c =
+            seen.has(Seen::UPGRADE) && headers.get_all(UPGRADE).iter().any(|value| has_token(value, b"h2c"));
+        remove_hop_by_hop(headers, seen, !h2c);
+        forwarded(headers, self.forwarded, &self.client);
         Rewriting::Asked { asked: self.inner.call(request) }
     }
 }
@@ -98,25 +101,59 @@ impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> 
             RewritingProjection::Asked { asked } => asked,
         };
         let mut response = ready!(asked.poll(cx))?;
-        if !is_plainly_chunked(response.headers()) {
+        let seen = Seen::new(response.headers());
+        if seen.has(Seen::TRANSFER_ENCODING) && !is_plainly_chunked(response.headers()) {
             return Poll::Ready(Err(Error::Upstream(UpstreamFailure::Invalid)));
         }
         let upgrade =
             matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
-        remove_hop_by_hop(response.headers_mut(), upgrade);
+        remove_hop_by_hop(response.headers_mut(), seen, upgrade);
         // The version is that of the sender, and from here on that is us (RFC 9110, section 2.5).
         *response.version_mut() = Version::HTTP_11;
         Poll::Ready(Ok(response))
     }
 }
 
+/// Which of the fields that matter here a head has. Most heads have none of them, and one pass over the names is
+/// cheaper than looking each of them up.
+#[derive(Debug, Clone, Copy)]
+struct Seen(u8);
+
+impl Seen {
+    const CONNECTION: u8 = 1;
+    const TE: u8 = 1 << 1;
+    const TRANSFER_ENCODING: u8 = 1 << 2;
+    const UPGRADE: u8 = 1 << 3;
+    const KEEP_ALIVE: u8 = 1 << 4;
+    const PROXY_CONNECTION: u8 = 1 << 5;
+    const HOST: u8 = 1 << 6;
+
+    fn new(headers: &HeaderMap) -> Self {
+        let bits = headers.keys().map(|name| match name.as_str() {
+            "connection" => Self::CONNECTION,
+            "te" => Self::TE,
+            "transfer-encoding" => Self::TRANSFER_ENCODING,
+            "upgrade" => Self::UPGRADE,
+            "keep-alive" => Self::KEEP_ALIVE,
+            "proxy-connection" => Self::PROXY_CONNECTION,
+            "host" => Self::HOST,
+            _ => 0,
+        });
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+
+    fn has(self, field: u8) -> bool {
+        self.0 & field != 0
+    }
+}
+
 /// Brings a request into the form that an origin server expects (RFC 9112, section 3.2): origin-form (or `*`),
 /// one `Host`, and the version that we speak ourselves.
-fn normalise(request: &mut Request<Incoming>) -> Result<(), Error> {
+fn normalise(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Error> {
     if request.method() == Method::CONNECT {
         return Err(Error::BadRequest("CONNECT asks for a forward proxy, and this is none"));
     }
-    if !is_plainly_chunked(request.headers()) {
+    if seen.has(Seen::TRANSFER_ENCODING) && !is_plainly_chunked(request.headers()) {
         return Err(Error::BadRequest("the only transfer coding that can be forwarded is chunked"));
     }
     if request.uri().authority().is_some() && request.uri().scheme().is_none() {
@@ -132,18 +169,15 @@ fn normalise(request: &mut Request<Incoming>) -> Result<(), Error> {
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = Uri::from(path);
     }
-    let hosts = request.headers().get_all(HOST).iter().count();
-    match request.version() {
-        _ if hosts > 1 => {
+    if seen.has(Seen::HOST) {
+        if request.headers().get_all(HOST).iter().nth(1).is_some() {
             return Err(Error::BadRequest("a request has one Host field, this one has several"));
         }
-        Version::HTTP_11 if hosts == 0 => {
+    } else if !request.headers().contains_key(HOST) {
+        if request.version() == Version::HTTP_11 {
             return Err(Error::BadRequest("an HTTP/1.1 request has a Host field"));
         }
-        _ if hosts == 0 => {
-            request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
-        }
-        _ => {}
+        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
     }
     *request.version_mut() = Version::HTTP_11;
     Ok(())
@@ -158,9 +192,9 @@ fn host_of(authority: &Authority) -> Result<HeaderValue, Error> {
 /// Removes the fields that belong to one connection: those that `Connection` names and the well-known ones
 /// (RFC 9110, section 7.6.1). An upgrade keeps its two; `TE: trailers` is kept because it says what the
 /// recipient of the *response* can take, which we pass on.
-fn remove_hop_by_hop(headers: &mut HeaderMap, may_upgrade: bool) {
+fn remove_hop_by_hop(headers: &mut HeaderMap, seen: Seen, may_upgrade: bool) {
     let mut upgrade = false;
-    if headers.contains_key(CONNECTION) {
+    if seen.has(Seen::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
@@ -176,23 +210,29 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, may_upgrade: bool) {
             }
         }
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    if headers.remove(TRANSFER_ENCODING).is_some() {
+    for (field, name) in [(Seen::KEEP_ALIVE, KEEP_ALIVE), (Seen::PROXY_CONNECTION, PROXY_CONNECTION)] {
+        if seen.has(field) {
+            headers.remove(name);
+        }
+    }
+    if seen.has(Seen::TRANSFER_ENCODING) {
+        headers.remove(TRANSFER_ENCODING);
         // Chunked overrides a length (RFC 9112, section 6.3), which must not go on as if it were true.
         headers.remove(CONTENT_LENGTH);
     }
-    if headers.contains_key(TE) {
+    if seen.has(Seen::TE) {
         let trailers = headers.get_all(TE).iter().any(|value| has_token(value, b"trailers"));
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
-    if upgrade && headers.contains_key(UPGRADE) {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
-        headers.remove(UPGRADE);
+    if seen.has(Seen::UPGRADE) {
+        if upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        } else {
+            headers.remove(UPGRADE);
+        }
     }
 }
 
@@ -265,6 +305,11 @@ mod tests {
         map
     }
 
+    fn remove(headers: &mut HeaderMap, may_upgrade: bool) {
+        let seen = Seen::new(headers);
+        remove_hop_by_hop(headers, seen, may_upgrade);
+    }
+
     #[test]
     fn hop_by_hop_fields_go_and_others_stay() {
         let mut headers = map(&[
@@ -277,16 +322,16 @@ mod tests {
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        remove_hop_by_hop(&mut headers, true);
+        remove(&mut headers, true);
         assert_eq!(headers, map(&[("accept", "*/*"), ("te", "trailers")]));
     }
 
     #[test]
     fn an_upgrade_keeps_its_two_fields() {
         let mut headers = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
-        remove_hop_by_hop(&mut headers, true);
+        remove(&mut headers, true);
         assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
-        remove_hop_by_hop(&mut headers, false);
+        remove(&mut headers, false);
         assert!(headers.is_empty());
     }
 
@@ -294,7 +339,7 @@ mod tests {
     fn connection_cannot_name_what_every_request_needs() {
         let mut headers =
             map(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "3")]);
-        remove_hop_by_hop(&mut headers, true);
+        remove(&mut headers, true);
         assert_eq!(headers, map(&[("host", "a"), ("content-length", "3")]));
     }
 
