@@ -48,6 +48,13 @@ pub fn raise_fd_limit() -> u64 {
     limit.rlim_cur
 }
 
+/// Gives memory that the calling thread has freed back to the system, if the program's allocator is mimalloc. It
+/// does so by itself only while it is used: a worker that falls idle after a burst would keep it all.
+pub fn give_memory_back() {
+    // SAFETY: may be called by any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 /// One instruction of a classic BPF program (`struct sock_filter`).
 pub type BpfInstruction = libc::sock_filter;
 

@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::drain::watch::{Orders, Subscriber, View};
 use crate::drain::{Phase, notice};
 use crate::metrics::{End, Protocol, Shard};
+use crate::sys;
 
 /// An HTTP connection without a request for this long is parked; in a drain, one that has been told to go is
 /// closed then. A client that is about to send its next request has done so by now.
@@ -29,6 +30,9 @@ const HALF_TUNNEL: Duration = Duration::from_secs(1);
 /// Once new connections are refused, a head that has begun must be complete within this: one peer that sends half
 /// of one should not hold up the whole drain.
 const HEAD_IN_DRAIN: Duration = Duration::from_secs(5);
+
+/// After so many connections have been parked or have ended, memory is given back.
+const BURST: usize = 128;
 
 /// How often the roster looks, normally and in a drain.
 const TICK: Duration = Duration::from_millis(250);
@@ -149,6 +153,8 @@ pub struct Roster {
     total: Arc<AtomicUsize>,
     populated: Notify,
     emptied: Notify,
+    /// Connections that were torn down or parked since memory was last given back.
+    shed: Cell<usize>,
 }
 
 impl Roster {
@@ -162,6 +168,7 @@ impl Roster {
             total,
             populated: Notify::new(),
             emptied: Notify::new(),
+            shed: Cell::new(0),
         })
     }
 
@@ -214,7 +221,7 @@ impl Roster {
     /// Watches over the connections, and passes the drain's orders on to them. Never returns.
     pub async fn watch(self: Rc<Self>, mut drain: Subscriber) {
         loop {
-            let empty = self.seats.borrow().is_empty();
+            let empty = self.seats.borrow().is_empty() && self.shed.get() < BURST;
             let tick = if self.view.phase() == Phase::Serving { TICK } else { DRAIN_TICK };
             let step = self.view.next_step();
             let next = step.map_or(Instant::now() + tick, |step| step.min(Instant::now() + tick));
@@ -244,6 +251,7 @@ impl Roster {
     }
 
     fn look(&self, now: Instant) {
+        let shed = self.shed.get();
         // Everybody has last words to say, also those for whom no order is due.
         let wake_all = self.view.advance(now);
         for (_, seat) in self.seats.borrow().iter() {
@@ -251,9 +259,17 @@ impl Roster {
             if due.is_some() {
                 seat.order.set(due);
             }
+            if due == Some(Order::Park) {
+                self.shed.set(self.shed.get() + 1);
+            }
             if due.is_some() || wake_all {
                 seat.wake();
             }
+        }
+        // The burst is over when a look finds nothing more to shed.
+        if shed == self.shed.get() && shed >= BURST {
+            self.shed.set(0);
+            sys::give_memory_back();
         }
     }
 }
@@ -309,6 +325,7 @@ impl Drop for Member {
         }
         let mut seats = self.roster.seats.borrow_mut();
         seats.remove(self.key);
+        self.roster.shed.set(self.roster.shed.get() + 1);
         if seats.is_empty() {
             self.roster.emptied.notify_one();
         }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::parked::has_bytes;
 use super::roster::{Seat, Stage};
+use crate::gather;
 use crate::proxy::Exchange;
 
 /// What the socket, the service and the serving state share. hyper owns the socket's wrapper ([`Io`]), so the
@@ -213,7 +214,10 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        self.0.poll_write_with(len, |stream| stream.poll_write_vectored(cx, bufs))
+        self.0.poll_write_with(len, |stream| match gather::together(bufs, &mut [0; gather::SMALL]) {
+            Some(buf) => stream.poll_write(cx, buf),
+            None => stream.poll_write_vectored(cx, bufs),
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -18,6 +18,7 @@ use tokio::time::Duration;
 
 use super::stream::{self, Stream};
 use crate::config::Upstream;
+use crate::gather;
 use crate::metrics::{Shard, UpstreamFailure};
 
 /// When a request may be sent a second time.
@@ -279,7 +280,10 @@ impl AsyncWrite for Link {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let slices = bufs.iter().map(|buf| &**buf);
-        self.poll_write_with(cx, slices, |stream, cx| stream.poll_write_vectored(cx, bufs))
+        self.poll_write_with(cx, slices, |stream, cx| match gather::together(bufs, &mut [0; gather::SMALL]) {
+            Some(buf) => stream.poll_write(cx, buf),
+            None => stream.poll_write_vectored(cx, bufs),
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
