@@ -1,27 +1,31 @@
 //! Writing several buffers with one system call.
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
+
+use tokio::io::ReadBuf;
 
 /// Up to this much is copied together. `send(2)` takes a shorter way through the kernel than `writev(2)`, by far
 /// more than such a copy costs; larger bodies are not copied.
 pub const SMALL: usize = 4096;
 
+/// Room for that much. Not zeroed, which would cost as much as it saves.
+pub type Room = [MaybeUninit<u8>; SMALL];
+
 /// `bufs` as one slice, for a plain write: itself if there is but one, a copy in `room` if they are small. None
 /// when a vectored write is the better way.
-pub fn together<'a>(bufs: &'a [IoSlice<'_>], room: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+pub fn together<'a>(bufs: &'a [IoSlice<'_>], room: &'a mut ReadBuf<'_>) -> Option<&'a [u8]> {
     if let [only] = bufs {
         return Some(only);
     }
     let len: usize = bufs.iter().map(|buf| buf.len()).sum();
-    if len > SMALL {
+    if len > room.remaining() {
         return None;
     }
-    let mut end = 0;
     for buf in bufs {
-        room[end..end + buf.len()].copy_from_slice(buf);
-        end += buf.len();
+        room.put_slice(buf);
     }
-    Some(&room[..end])
+    Some(room.filled())
 }
 
 #[cfg(test)]
@@ -34,7 +38,8 @@ mod tests {
         let check = |lens: &[usize], together_expected: bool| {
             let bufs: Vec<_> = lens.iter().map(|&len| IoSlice::new(&data[..len])).collect();
             let expected: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
-            let mut room = [0; SMALL];
+            let mut room: Room = [MaybeUninit::uninit(); SMALL];
+            let mut room = ReadBuf::uninit(&mut room);
             let got = together(&bufs, &mut room);
             assert_eq!(got, together_expected.then_some(&*expected), "{lens:?}");
         };

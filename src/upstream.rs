@@ -124,7 +124,8 @@ impl Pool {
                 conn.lane.arm(replay);
                 conn
             }
-            None => self.connect().await?,
+            // Boxed: it is rare, and would make the future of every request twice as large.
+            None => Box::pin(self.connect()).await?,
         };
         let mut response = pin!(conn.sender.try_send_request(request));
         let answered = poll_fn(|cx| {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -214,7 +215,9 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        self.0.poll_write_with(len, |stream| match gather::together(bufs, &mut [0; gather::SMALL]) {
+        let mut room: gather::Room = [MaybeUninit::uninit(); gather::SMALL];
+        let mut room = ReadBuf::uninit(&mut room);
+        self.0.poll_write_with(len, |stream| match gather::together(bufs, &mut room) {
             Some(buf) => stream.poll_write(cx, buf),
             None => stream.poll_write_vectored(cx, bufs),
         })

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -280,9 +281,12 @@ impl AsyncWrite for Link {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let slices = bufs.iter().map(|buf| &**buf);
-        self.poll_write_with(cx, slices, |stream, cx| match gather::together(bufs, &mut [0; gather::SMALL]) {
-            Some(buf) => stream.poll_write(cx, buf),
-            None => stream.poll_write_vectored(cx, bufs),
+        let mut room: gather::Room = [MaybeUninit::uninit(); gather::SMALL];
+        self.poll_write_with(cx, slices, |stream, cx| {
+            match gather::together(bufs, &mut ReadBuf::uninit(&mut room)) {
+                Some(buf) => stream.poll_write(cx, buf),
+                None => stream.poll_write_vectored(cx, bufs),
+            }
         })
     }
 
