@@ -127,7 +127,7 @@ async fn accept(admin: Arc<Admin>, listener: TcpListener, mut finishing: watch::
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if connections.len() >= MAX_CONNECTIONS && !make_room(&mut open) {
+                    if open.len() >= MAX_CONNECTIONS && !make_room(&mut open) {
                         continue;
                     }
                     let busy = Arc::new(AtomicBool::new(false));

@@ -14,21 +14,24 @@
 //! is nothing but the next state.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use hyper::server::conn::http1 as hyper_http1;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::config::Limits;
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Exchange, Route};
 
+mod heads;
 mod http1;
 mod linger;
 mod parked;
@@ -37,7 +40,7 @@ mod tunnel;
 mod wire;
 
 pub use roster::Roster;
-use roster::{Member, Stage};
+use roster::{Member, Order, Stage};
 
 /// What the connections of one worker on one forward share.
 #[derive(Debug)]
@@ -160,6 +163,24 @@ enum Next {
 }
 
 impl Client {
+    /// What the client has sent must reach the app, even if the client has gone with its answer.
+    async fn settle(self) {
+        if !self.exchange.upload().is_settling() {
+            return;
+        }
+        self.member.seat.enter(Stage::Lingering, Instant::now());
+        poll_fn(|cx| {
+            // The roster looks at a lingering connection at every tick.
+            self.member.seat.register(cx.waker());
+            let cut = self.member.seat.take_order() == Some(Order::Cut);
+            if cut {
+                self.member.ends(End::Cut);
+            }
+            if cut || !self.exchange.upload().is_settling() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     async fn live(self, stream: TcpStream) {
         let mut next = Next::Park(stream);
         loop {
@@ -186,7 +207,7 @@ impl Client {
                     self.member.speaks(Protocol::Upgrade);
                     Box::pin(tunnel.run(&self.member)).await
                 }
-                Next::Closed => return,
+                Next::Closed => return self.settle().await,
             }
         }
     }

@@ -102,6 +102,27 @@ pub fn detach_reuseport_program(socket: BorrowedFd<'_>) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether TCP has given a connection up: after a RST or a time-out (`TCP_INFO`). Not `SO_ERROR`: that tells of
+/// passing trouble, too, which TCP rides out (an ICMP "unreachable" while a route changes).
+#[must_use]
+pub fn is_closed(socket: BorrowedFd<'_>) -> bool {
+    const TCP_CLOSE: u8 = 7;
+    // The state is the first byte of struct tcp_info; the kernel writes no more than there is room for.
+    let mut state: u8 = 0;
+    let mut len = mem::size_of_val(&state) as libc::socklen_t;
+    // SAFETY: the pointers are to one live, writable byte and to its size.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &raw mut len,
+        )
+    };
+    failed == 0 && state == TCP_CLOSE
+}
+
 /// Bytes (and the FIN) that a TCP socket has sent and the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); 0 when
 /// the kernel does not say.
 #[must_use]

@@ -57,8 +57,12 @@ pub(super) async fn serve(client: &Client, stream: TcpStream, unread: Bytes) -> 
     };
     let mut http = client.site.builder.serve_connection(TokioIo::new(Io(Rc::clone(&wire))), session);
     let ended = poll_fn(|cx| poll_serving(client, &wire, &mut http, cx)).await;
+    let mid_upload = client.exchange.upload().is_open();
     let parts = http.into_parts();
-    let (Some(stream), unread) = (wire.take_stream(), parts.read_buf) else { return Next::Closed };
+    let (Some(stream), mut unread) = (wire.take_stream(), parts.read_buf) else { return Next::Closed };
+    if matches!(ended, Ended::Ordered(_)) && unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+        unread = Bytes::new(); // empty lines before a request (RFC 9112, section 2.2)
+    }
     match ended {
         Ended::Over(Ok(())) => match upgrade.take() {
             Some((app, from_app)) => {
@@ -68,7 +72,18 @@ pub(super) async fn serve(client: &Client, stream: TcpStream, unread: Bytes) -> 
             None => Next::Linger(stream),
         },
         Ended::Over(Err(error)) => fail(client, &wire, stream, &error, parts.service.old.get()),
-        Ended::Ordered(Order::HeadTimeout) => refuse(client, stream, Error::HeaderTimeout),
+        Ended::Ordered(order @ (Order::HeadTimeout | Order::HeadCutShort)) => {
+            if order == Order::HeadCutShort {
+                client.member.ends(End::Cut);
+            }
+            refuse(client, stream, Error::HeaderTimeout)
+        }
+        Ended::Ordered(Order::Close) if mid_upload => {
+            if client.member.view().phase() != Phase::Serving {
+                client.member.ends(End::Cut);
+            }
+            Next::Linger(stream)
+        }
         Ended::Ordered(Order::Close) if !unread.is_empty() => {
             client.member.ends(End::Cut);
             refuse(client, stream, Error::DrainDeadline)
@@ -91,7 +106,7 @@ fn poll_serving(
 ) -> Poll<Ended> {
     let seat = &client.member.seat;
     seat.register(cx.waker());
-    if seat.stage.get() == Stage::Exchange && client.member.view().ended() {
+    if matches!(seat.stage.get(), Stage::Exchange | Stage::Upload) && client.member.view().ended() {
         client.member.ends(End::Cut);
     }
     match http.poll_without_shutdown(cx) {
@@ -101,8 +116,10 @@ fn poll_serving(
         Poll::Pending => {}
     }
     let idle = wire.is_idle();
-    if idle && seat.stage.get() == Stage::Exchange {
+    if idle && matches!(seat.stage.get(), Stage::Exchange | Stage::Upload) {
         seat.enter(Stage::Waiting, client.exchange.idle_since());
+    } else if seat.stage.get() == Stage::Exchange && wire.only_uploads() {
+        seat.enter(Stage::Upload, client.exchange.idle_since());
     }
     // Between an order and its arrival a request may have come: then the order is void.
     match seat.take_order() {
@@ -114,7 +131,10 @@ fn poll_serving(
             }
             Poll::Pending
         }
-        Some(order @ Order::HeadTimeout) if idle && seat.stage.get() == Stage::Head => {
+        Some(order @ Order::Close) if seat.stage.get() == Stage::Upload => Poll::Ready(Ended::Ordered(order)),
+        Some(order @ (Order::HeadTimeout | Order::HeadCutShort))
+            if idle && seat.stage.get() == Stage::Head =>
+        {
             Poll::Ready(Ended::Ordered(order))
         }
         Some(order @ (Order::Park | Order::Close)) if idle && !wire.swallowed() => {
@@ -183,8 +203,10 @@ impl<'a> hyper::service::Service<Request<Incoming>> for Session<'a> {
         if !self.client.asked.replace(true) {
             note_arrival(self.client, &request);
         }
+        let answering = self.stack.borrow_mut().call(request);
+        self.client.member.seat.held.set(self.client.exchange.upload().is_held());
         Reply {
-            answering: self.stack.borrow_mut().call(request),
+            answering,
             client: self.client,
             wire: Rc::clone(&self.wire),
             upgrade: Rc::clone(&self.upgrade),

@@ -64,6 +64,9 @@ async fn linger(member: &Member, mut stream: TcpStream, mut more: impl FnMut()) 
         }
         // What the client has not acknowledged would be lost with the process, or with a RST.
         let order = member.seat.take_order();
+        if order.is_some() && sys::is_closed(stream.as_fd()) {
+            return Poll::Ready(());
+        }
         let untaken = (ended || order.is_some()) && sys::unacknowledged(stream.as_fd()) > FIN;
         let over = match order {
             Some(Order::Cut) => {

@@ -34,6 +34,9 @@ const HEAD_IN_DRAIN: Duration = Duration::from_secs(5);
 /// After so many connections have been parked or have ended, memory is given back.
 const BURST: usize = 128;
 
+/// How often the roster has the connections with a request under way see whether the client is still there.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// How often the roster looks, normally and in a drain.
 const TICK: Duration = Duration::from_millis(250);
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -49,6 +52,8 @@ pub(super) enum Stage {
     Head,
     /// A request is under way.
     Exchange,
+    /// The response is over, but the client still sends the request's body.
+    Upload,
     /// After a 101.
     Tunnel,
     /// A tunnel whose app has ended its side.
@@ -64,6 +69,8 @@ pub(super) enum Order {
     Park,
     /// The head takes too long: 408.
     HeadTimeout,
+    /// It takes too long for a drain: the same, but the client might have come to its end.
+    HeadCutShort,
     /// Look whether the client is still there, and what it does.
     Probe,
     /// End now, saying what the protocol has for it.
@@ -79,6 +86,8 @@ pub(super) struct Seat {
     pub(super) stage: Cell<Stage>,
     /// Since when it has been in this stage.
     pub(super) since: Cell<Instant>,
+    /// The request's body is held back until the app asks for it, or the client sends it unasked.
+    pub(super) held: Cell<bool>,
     order: Cell<Option<Order>>,
     notice: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
@@ -119,7 +128,7 @@ impl Seat {
     }
 
     /// What is due at `now`.
-    fn due(&self, view: &View, limits: &Limits, now: Instant) -> Option<Order> {
+    fn due(&self, view: &View, limits: &Limits, probe: bool, now: Instant) -> Option<Order> {
         if view.cut() {
             return Some(Order::Cut);
         }
@@ -130,13 +139,16 @@ impl Seat {
             Stage::Waiting if age >= IDLE => Some(Order::Park),
             Stage::Head if age >= limits.header_timeout => Some(Order::HeadTimeout),
             Stage::Head if view.phase() >= Phase::Draining && !view.ended() && age >= HEAD_IN_DRAIN => {
-                Some(Order::HeadTimeout)
+                Some(Order::HeadCutShort)
             }
             // The app may have died; its FIN is all that is to be seen of that.
             Stage::HalfTunnel if self.told(view, now) && age >= HALF_TUNNEL => Some(Order::Close),
             // While a response is awaited nobody reads from the client, so nobody hears of its RST.
-            // A lingering connection watches what the client has taken.
-            Stage::Exchange | Stage::Lingering => Some(Order::Probe),
+            Stage::Exchange => (probe || self.held.get()).then_some(Order::Probe),
+            Stage::Upload if age >= limits.idle_timeout => Some(Order::Close),
+            Stage::Upload if self.told(view, now) && age >= HEAD_IN_DRAIN => Some(Order::Close),
+            // What the client has taken is watched closely: a drain may wait for nothing else.
+            Stage::Lingering => Some(Order::Probe),
             _ if view.ended() => Some(Order::Close),
             _ => None,
         }
@@ -155,6 +167,8 @@ pub struct Roster {
     emptied: Notify,
     /// Connections that were torn down or parked since memory was last given back.
     shed: Cell<usize>,
+    /// When exchanges are probed next.
+    probe_due: Cell<Instant>,
 }
 
 impl Roster {
@@ -169,6 +183,7 @@ impl Roster {
             populated: Notify::new(),
             emptied: Notify::new(),
             shed: Cell::new(0),
+            probe_due: Cell::new(Instant::now()),
         })
     }
 
@@ -189,6 +204,7 @@ impl Roster {
             accepted: now,
             stage: Cell::new(Stage::Parked),
             since: Cell::new(now),
+            held: Cell::new(false),
             order: Cell::new(None),
             notice: Cell::new((self.view.phase() == Phase::LameDuck).then(|| notice::newcomer(now))),
             waker: RefCell::new(None),
@@ -254,8 +270,12 @@ impl Roster {
         let shed = self.shed.get();
         // Everybody has last words to say, also those for whom no order is due.
         let wake_all = self.view.advance(now);
+        let probe = now >= self.probe_due.get();
+        if probe {
+            self.probe_due.set(now + PROBE);
+        }
         for (_, seat) in self.seats.borrow().iter() {
-            let due = seat.due(&self.view, &self.limits, now);
+            let due = seat.due(&self.view, &self.limits, probe, now);
             if due.is_some() {
                 seat.order.set(due);
             }

@@ -9,9 +9,10 @@ use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::Next;
 use super::roster::{Member, Order, Stage};
@@ -49,7 +50,14 @@ impl Tunnel {
         let order = tokio::select! {
             biased;
             order = ordered(member) => order,
-            _ = self.copy(member) => return Next::Linger(self.client),
+            half = self.copy(member) => return match half {
+                Half::Done => Next::Linger(self.client),
+                // The app's connection broke off: a FIN would make that look like an end.
+                Half::SourceGone | Half::TargetGone => {
+                    let _ = SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
+                    Next::Closed
+                }
+            },
         };
         if order == Order::Close && !member.view().ended() {
             // The app has ended its side a while ago, and the client says nothing more.
@@ -67,7 +75,8 @@ impl Tunnel {
         Next::Closed
     }
 
-    async fn copy(&mut self, member: &Member) {
+    /// Returns how the app's direction ended.
+    async fn copy(&mut self, member: &Member) -> Half {
         let (from_client, from_app) =
             (std::mem::take(&mut self.from_client), std::mem::take(&mut self.from_app));
         let (mut client_read, mut client_write) = self.client.split();
@@ -75,7 +84,13 @@ impl Tunnel {
         let in_use = InUse::new(member);
         let (deaf, silent) = (Cell::new(false), Cell::new(false));
         let up = async {
-            let half = copy_half(&from_client, &mut client_read, &mut app_write).await;
+            // Once the app has ended its side, a drain lets the client go when it is silent.
+            let heard = || {
+                if silent.get() {
+                    member.seat.since.set(Instant::now());
+                }
+            };
+            let half = copy_half(&from_client, &mut client_read, &mut app_write, heard).await;
             match half {
                 Half::Done => drop(app_write.shutdown().await),
                 // What the client still says goes nowhere; but it is read, so that the app's last words reach it.
@@ -89,18 +104,25 @@ impl Tunnel {
             half
         };
         let down = async {
-            let half = copy_half(&from_app, &mut app_read, &mut client_write).await;
+            let half = copy_half(&from_app, &mut app_read, &mut client_write, || {}).await;
             silent.set(true);
             drop(in_use);
-            member.seat.enter(Stage::HalfTunnel, Instant::now());
-            drop(client_write.shutdown().await);
+            if half == Half::Done {
+                member.seat.enter(Stage::HalfTunnel, Instant::now());
+                drop(client_write.shutdown().await);
+            }
             half
         };
         tokio::pin!(up, down);
         tokio::select! {
             // Without the client there is nobody to deliver to.
-            half = &mut up => if half != Half::SourceGone { down.await; },
-            half = &mut down => if half == Half::Done && !deaf.get() { up.await; },
+            half = &mut up => if half == Half::SourceGone { half } else { down.await },
+            half = &mut down => {
+                if half == Half::Done && !deaf.get() {
+                    up.await;
+                }
+                half
+            }
         }
     }
 }
@@ -125,6 +147,7 @@ async fn copy_half(
     first: &[u8],
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
+    heard: impl Fn(),
 ) -> Half {
     if to.write_all(first).await.is_err() {
         return Half::TargetGone;
@@ -137,6 +160,7 @@ async fn copy_half(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return Half::SourceGone,
         };
+        heard();
         if to.write_all(&buffer[..n]).await.is_err() {
             return Half::TargetGone;
         }

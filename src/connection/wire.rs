@@ -3,20 +3,22 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::heads::Heads;
 use super::parked::has_bytes;
 use super::roster::{Seat, Stage};
 use crate::gather;
 use crate::proxy::Exchange;
+use crate::sys;
 
 /// What the socket, the service and the serving state share. hyper owns the socket's wrapper ([`Io`]), so the
 /// socket itself is kept here, where it can be peeked at and taken back.
@@ -33,17 +35,9 @@ pub(super) struct Wire {
     /// can't read, in place of which the client gets one of ours.
     expecting: Cell<bool>,
     swallowed: Cell<bool>,
-    /// Heads of requests that have been read, but not been seen by the service.
-    heads: Cell<usize>,
-    /// How many bytes of a head's end (CR LF CR LF) the last read stopped at.
-    matched: Cell<usize>,
-    /// The last head did not end its read: part of the body has come with it, or another request.
-    more_than_a_head: Cell<bool>,
+    heads: Heads,
     eof: Cell<bool>,
 }
-
-/// Ends a head.
-const END: &[u8] = b"\r\n\r\n";
 
 impl Wire {
     pub(super) fn new(
@@ -60,9 +54,7 @@ impl Wire {
             unflushed: Cell::new(false),
             expecting: Cell::new(false),
             swallowed: Cell::new(false),
-            heads: Cell::new(0),
-            matched: Cell::new(0),
-            more_than_a_head: Cell::new(false),
+            heads: Heads::default(),
             eof: Cell::new(false),
         })
     }
@@ -76,9 +68,8 @@ impl Wire {
     pub(super) fn request_begins(&self, has_body: bool) {
         self.expecting.set(true);
         self.seat.stage.set(Stage::Exchange);
-        // What looks like more heads may be part of a body; then nothing is known of what follows.
-        self.heads.set(if has_body { 0 } else { self.heads.get().saturating_sub(1) });
-        self.exchange.upload().set_client_sends(has_body && self.more_than_a_head.get());
+        self.heads.request(has_body);
+        self.exchange.upload().set_client_sends(has_body && self.heads.more());
         if has_body {
             self.note_client_sends();
         }
@@ -93,14 +84,13 @@ impl Wire {
     /// Whether the client has reset the connection. A FIN is no reason to go: it may have said all it had to
     /// say, and still wait for the response.
     pub(super) fn client_is_gone(&self) -> bool {
-        let error = self.stream.borrow().as_ref().map(|stream| stream.take_error());
-        !matches!(error, Some(Ok(None)))
+        self.stream.borrow().as_ref().is_none_or(|stream| sys::is_closed(stream.as_fd()))
     }
 
     /// Whether more requests have come already (pipelining): a response that says "close" would leave them
     /// unanswered.
     pub(super) fn more_requests_are_here(&self) -> bool {
-        self.heads.get() > 0 || self.stream.borrow().as_ref().is_some_and(has_bytes)
+        self.heads.waiting() || self.stream.borrow().as_ref().is_some_and(has_bytes)
     }
 
     pub(super) fn unflushed(&self) -> bool {
@@ -113,6 +103,11 @@ impl Wire {
     /// is no head.
     pub(super) fn is_idle(&self) -> bool {
         !self.exchange.in_flight() && !self.exchange.upload().is_under_way() && !self.unflushed.get()
+    }
+
+    /// The response is over and written, and the client still sends the request's body.
+    pub(super) fn only_uploads(&self) -> bool {
+        !self.exchange.in_flight() && self.exchange.upload().is_open() && !self.unflushed.get()
     }
 
     /// hyper has answered a head that it can't read; the client has not got that.
@@ -130,34 +125,20 @@ impl Wire {
             self.eof.set(true);
             return;
         }
+        let upload = self.exchange.upload().is_open();
+        if self.exchange.in_flight() || upload {
+            self.heads.body();
+            if upload && self.seat.stage.get() == Stage::Upload {
+                self.seat.since.set(Instant::now());
+            }
+            return;
+        }
+        self.heads.read(bytes);
+        // Empty lines before a request are nothing (RFC 9112, section 2.2).
         let blank = || bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        if self.exchange.in_flight() || self.exchange.upload().is_open() {
-            return; // of a body
-        }
-        if self.seat.stage.get() == Stage::Waiting && blank() {
-            return; // empty lines before a request are nothing (RFC 9112, section 2.2)
-        }
-        self.count_heads(bytes);
-        if self.seat.stage.get() != Stage::Head {
+        if self.seat.stage.get() != Stage::Head && !blank() {
             self.seat.enter(Stage::Head, Instant::now());
         }
-    }
-
-    fn count_heads(&self, bytes: &[u8]) {
-        // An end that began in the read before comes first.
-        let rest = &END[self.matched.get()..];
-        let split = rest.len() < END.len() && bytes.starts_with(rest);
-        let begin = if split { rest.len() } else { 0 };
-        let mut end = split.then_some(begin);
-        let mut heads = usize::from(split);
-        for at in memmem::find_iter(&bytes[begin..], END) {
-            end = Some(begin + at + END.len());
-            heads += 1;
-        }
-        self.heads.set(self.heads.get() + heads);
-        self.more_than_a_head.set(heads > 1 || end.is_some_and(|end| end < bytes.len()));
-        let matched = (1..END.len()).rev().find(|&n| bytes.ends_with(&END[..n]));
-        self.matched.set(if end == Some(bytes.len()) { 0 } else { matched.unwrap_or(0) });
     }
 
     fn poll_write_with(

@@ -21,6 +21,10 @@ const APP_INTERVAL: Duration = Duration::from_millis(100);
 /// With the app gone, all is to be over within two seconds, the last words included.
 const WITHOUT_APP: Duration = Duration::from_millis(1500);
 
+/// So many looks in a row must find the app gone before lame duck ends for it: some servers reopen their listener
+/// when they reload.
+const LOOKS: u32 = 3;
+
 /// After a failed attempt to listen again, the next.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,8 @@ struct Drain {
     waiters: Vec<oneshot::Sender<Report>>,
     before: Tally,
     app: App,
+    /// Looks in a row that found the app not listening.
+    absent: u32,
     /// The app has been seen gone in this drain.
     app_went: bool,
     cut_short: bool,
@@ -164,6 +170,7 @@ impl<S: Surroundings> Controller<S> {
             waiters: Vec::new(),
             before: self.surroundings.tally(),
             app: App::Up,
+            absent: 0,
             app_went: false,
             cut_short: false,
             steered: false,
@@ -188,7 +195,12 @@ impl<S: Surroundings> Controller<S> {
             }
             match self.next(end, true).await {
                 Event::Timer | Event::Report(_) => {}
-                Event::App(app) => self.note_app(app, drain),
+                Event::App(app) => {
+                    drain.absent = if app == App::Up { 0 } else { drain.absent + 1 };
+                    if drain.absent == 0 || drain.absent >= LOOKS {
+                        self.note_app(app, drain);
+                    }
+                }
                 Event::Command(command) => {
                     if let Some(exit) = self.join(command, drain).await {
                         return Go::Exit(exit);

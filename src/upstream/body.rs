@@ -22,6 +22,8 @@ pub struct RequestBody {
     upload: Upload,
     /// What happens to it concerns the upload: it has a body, which has not come to its end.
     counts: bool,
+    /// Which of the connection's requests it belongs to.
+    request: u64,
 }
 
 /// What is known of the body that a connection's present request has; one for each client connection.
@@ -33,6 +35,8 @@ struct UploadState {
     stage: Cell<UploadStage>,
     client_sends: Cell<bool>,
     settling: Cell<usize>,
+    /// Counts requests: the body of an earlier one may still be on its way to the app.
+    request: Cell<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,7 +73,13 @@ impl Upload {
     /// Something of it has not reached the app yet.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
-        self.is_open() || self.0.settling.get() > 0
+        self.is_open() || self.is_settling()
+    }
+
+    /// The client has sent something that has not reached the app yet, of this request or an earlier one.
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        self.0.settling.get() > 0
     }
 
     /// Says whether the client sends its body though nobody has asked for it.
@@ -109,10 +119,10 @@ impl Gate {
         Self(asked)
     }
 
-    fn poll_open(&mut self, upload: &Upload, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_open(&mut self, client_sends: bool, cx: &mut Context<'_>) -> Poll<()> {
         // Dropped unsent means that the response has come without a 100: then the body stays where it is.
         let asked = !self.0.is_terminated() && matches!(Pin::new(&mut self.0).poll(cx), Poll::Ready(Ok(())));
-        if asked || upload.0.client_sends.get() { Poll::Ready(()) } else { Poll::Pending }
+        if asked || client_sends { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -126,7 +136,14 @@ impl RequestBody {
             (true, Some(_)) => UploadStage::Held,
             (true, None) => UploadStage::Flowing,
         });
-        Self { incoming, gate, upload: upload.clone(), counts }
+        let request = upload.0.request.get() + 1;
+        upload.0.request.set(request);
+        Self { incoming, gate, upload: upload.clone(), counts, request }
+    }
+
+    /// Whether it belongs to the present request; what becomes of an earlier one's body says nothing about it.
+    fn is_present(&self) -> bool {
+        self.request == self.upload.0.request.get()
     }
 
     pub(super) fn upload(&self) -> &Upload {
@@ -135,7 +152,7 @@ impl RequestBody {
 
     /// The last word about the upload: from then on it may be another request's.
     fn ends(&mut self, stage: UploadStage) {
-        if std::mem::take(&mut self.counts) {
+        if std::mem::take(&mut self.counts) && self.is_present() {
             self.upload.0.stage.set(stage);
         }
     }
@@ -150,10 +167,13 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
+        let present = this.is_present();
         if let Some(gate) = &mut this.gate {
-            ready!(gate.poll_open(&this.upload, cx));
+            ready!(gate.poll_open(present && this.upload.0.client_sends.get(), cx));
             this.gate = None;
-            this.upload.0.stage.set(UploadStage::Flowing);
+            if present {
+                this.upload.0.stage.set(UploadStage::Flowing);
+            }
         }
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         if matches!(frame, Some(Err(_))) {
@@ -215,9 +235,12 @@ impl Body for ResponseBody {
             }
         }
         let frame = ready!(polled);
-        if (frame.is_none() || this.incoming.is_end_stream())
-            && let Some(mut conn) = this.conn.take()
-        {
+        // Trailers are the last frame, and nobody asks for another.
+        let last = match &frame {
+            Some(Ok(frame)) => frame.is_trailers() || this.incoming.is_end_stream(),
+            _ => true,
+        };
+        if last && let Some(mut conn) = this.conn.take() {
             // Lets the connection see that the body is over.
             if conn.drive(cx).is_pending() {
                 this.pool.release(conn, &this.upload);

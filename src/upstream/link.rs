@@ -38,6 +38,8 @@ pub(super) struct Lane {
     wire: RefCell<Wire>,
     replay: Cell<Replay>,
     failure: Cell<Option<UpstreamFailure>>,
+    /// The app does not read any more, but may have answered: what is still written goes nowhere.
+    deaf: Cell<bool>,
     active: RefCell<Option<Arc<Shard>>>,
     target: Rc<Upstream>,
     connect_timeout: Duration,
@@ -71,6 +73,7 @@ impl Lane {
             wire: RefCell::new(Wire::Up(stream)),
             replay: Cell::new(Replay::Never),
             failure: Cell::new(None),
+            deaf: Cell::new(false),
             active: RefCell::new(None),
             target,
             connect_timeout,
@@ -93,7 +96,7 @@ impl Lane {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        matches!(&*self.wire.borrow(), Wire::Up(stream) if stream.is_quiet())
+        !self.deaf.get() && matches!(&*self.wire.borrow(), Wire::Up(stream) if stream.is_quiet())
     }
 
     pub(super) fn take_stream(&self) -> Option<Stream> {
@@ -130,13 +133,11 @@ pub(super) struct Link {
     sent: Vec<u8>,
     /// Whether anything of the current request has been written.
     written: bool,
-    /// The app does not read any more, but may have answered: what is still written goes nowhere.
-    deaf: bool,
 }
 
 impl Link {
     pub(super) fn new(lane: Rc<Lane>) -> Self {
-        Self { lane, sent: Vec::new(), written: false, deaf: false }
+        Self { lane, sent: Vec::new(), written: false }
     }
 
     fn may_mend(&self) -> bool {
@@ -217,7 +218,7 @@ impl Link {
         loop {
             ready!(self.poll_mended(cx))?;
             let all = || bufs.clone().map(<[u8]>::len).sum();
-            if self.deaf {
+            if self.lane.deaf.get() {
                 return Poll::Ready(Ok(all()));
             }
             let result = match &mut *self.lane.wire.borrow_mut() {
@@ -232,7 +233,7 @@ impl Link {
                 Err(_) if self.may_mend() => self.mend(),
                 // The app has closed while we write. What it said before is still there to be read: an
                 // early response must not be lost to our own failed upload.
-                Err(_) => self.deaf = true,
+                Err(_) => self.lane.deaf.set(true),
             }
         }
     }
