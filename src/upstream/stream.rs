@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -33,6 +33,8 @@ pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> io::Result<
             Upstream::Tcp { host, port } => {
                 let stream = match host.parse::<IpAddr>() {
                     Ok(ip) => TcpStream::connect(SocketAddr::new(ip, *port)).await?,
+                    // Not to be asked of a resolver (RFC 6761, section 6.3); a bare image has none.
+                    Err(_) if host == "localhost" => TcpStream::connect(&loopback(*port)[..]).await?,
                     Err(_) => TcpStream::connect((host.as_str(), *port)).await?,
                 };
                 tune(SockRef::from(&stream))?;
@@ -42,6 +44,11 @@ pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> io::Result<
         }
     };
     timeout(limit, connecting).await?
+}
+
+/// Where an app on "localhost" may listen.
+fn loopback(port: u16) -> [SocketAddr; 2] {
+    [SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)]
 }
 
 /// Whether the app is there.
