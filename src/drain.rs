@@ -18,6 +18,7 @@ pub mod notice;
 pub mod report;
 pub mod signals;
 pub mod surroundings;
+mod under_way;
 pub mod watch;
 
 /// Where the drain stands. The names are used everywhere: logs, metrics, docs.

@@ -9,8 +9,9 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::arrivals::Arrivals;
 use super::handle::{self, Command, Handle, SharedState, UndrainError};
-use super::report::{Ends, Outcome, Report, Seconds, Tally, seconds};
+use super::report::{Outcome, Report};
 use super::surroundings::{App, Surroundings};
+use super::under_way::Drain;
 use super::watch::{self, LAST_WORDS, Orders, Plan, Publisher};
 use super::{Phase, Trigger};
 use crate::config::Budget;
@@ -58,24 +59,6 @@ pub struct Controller<S> {
     undrains: VecDeque<oneshot::Sender<Result<(), UndrainError>>>,
     app_due: Instant,
     reopen_due: Instant,
-}
-
-/// A drain under way.
-#[derive(Debug)]
-struct Drain {
-    trigger: Trigger,
-    begun: Instant,
-    deadline: Instant,
-    draining_since: Option<Instant>,
-    waiters: Vec<oneshot::Sender<Report>>,
-    before: Tally,
-    app: App,
-    /// Looks in a row that found the app not listening.
-    absent: u32,
-    /// The app has been seen gone in this drain.
-    app_went: bool,
-    cut_short: bool,
-    steered: bool,
 }
 
 /// Where to go from a phase.
@@ -145,7 +128,8 @@ impl<S: Surroundings> Controller<S> {
         loop {
             match self.commands.recv().await {
                 Some(Command::Trigger(trigger, waiter)) => {
-                    let mut drain = self.begin(trigger);
+                    self.app_due = Instant::now();
+                    let mut drain = Drain::begin(trigger, &self.budget, self.surroundings.tally());
                     drain.waiters.extend(waiter);
                     self.note_signal(trigger, &mut drain).await;
                     return drain;
@@ -156,24 +140,6 @@ impl<S: Surroundings> Controller<S> {
                 // Every handle is gone: the process is being torn down around us.
                 None => std::future::pending().await,
             }
-        }
-    }
-
-    fn begin(&mut self, trigger: Trigger) -> Drain {
-        let begun = Instant::now();
-        self.app_due = begun;
-        Drain {
-            trigger,
-            begun,
-            deadline: begun + self.budget.until_deadline(),
-            draining_since: None,
-            waiters: Vec::new(),
-            before: self.surroundings.tally(),
-            app: App::Up,
-            absent: 0,
-            app_went: false,
-            cut_short: false,
-            steered: false,
         }
     }
 
@@ -399,13 +365,16 @@ impl<S: Surroundings> Controller<S> {
 
     /// Reports, and answers everybody who waits.
     fn finish(&mut self, drain: &mut Drain) {
-        let cut = self.ends(drain).iter().any(|(_, ends)| ends.cut > 0);
-        let outcome = if cut || drain.cut_short { Outcome::Forced } else { Outcome::Clean };
-        let report = self.report(drain, outcome);
+        let report = self.report(drain, None);
+        let outcome = report.outcome;
         tracing::info!(outcome = outcome.name(), report = %serde_json::to_string(&report).unwrap_or_default(), "{report}");
         self.surroundings.ended(&report);
         self.state.write(|state| state.report = Some(report));
         self.answer(drain);
+    }
+
+    fn report(&self, drain: &Drain, outcome: Option<Outcome>) -> Report {
+        drain.report(outcome, &self.surroundings.tally(), self.arrivals.newest_since(drain.begun))
     }
 
     fn answer(&self, drain: &mut Drain) {
@@ -421,7 +390,7 @@ impl<S: Surroundings> Controller<S> {
     /// Back to serving.
     fn cancel(&mut self, mut drain: Drain) {
         if !drain.waiters.is_empty() {
-            let report = self.report(&drain, Outcome::Cancelled);
+            let report = self.report(&drain, Some(Outcome::Cancelled));
             for waiter in drain.waiters.drain(..) {
                 let _ = waiter.send(report.clone());
             }
@@ -430,32 +399,6 @@ impl<S: Surroundings> Controller<S> {
         self.surroundings.entered(Phase::Serving);
         self.publisher.orders.send_replace(Orders::SERVE);
         tracing::info!(phase = Phase::Serving.name(), "phase");
-    }
-
-    fn ends(&self, drain: &Drain) -> Vec<(&'static str, Ends)> {
-        let now = self.surroundings.tally().ends;
-        let before = |name| {
-            drain.before.ends.iter().find(|(other, _)| *other == name).map_or(Ends::default(), |e| e.1)
-        };
-        now.into_iter().map(|(name, ends)| (name, ends.since(before(name)))).collect()
-    }
-
-    fn report(&self, drain: &Drain, outcome: Outcome) -> Report {
-        let now = Instant::now();
-        let draining_since = drain.draining_since.unwrap_or(now);
-        let last = self.arrivals.newest_since(drain.begun);
-        Report {
-            outcome,
-            trigger: drain.trigger,
-            seconds: Seconds {
-                lame_duck: seconds(draining_since - drain.begun),
-                draining: seconds(now - draining_since),
-                total: seconds(now - drain.begun),
-            },
-            last_arrival_seconds: last.map(|last| seconds(last - drain.begun)),
-            connections: self.ends(drain),
-            raced_requests: self.surroundings.tally().raced.wrapping_sub(drain.before.raced),
-        }
     }
 }
 

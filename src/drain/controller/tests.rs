@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep, timeout};
 
 use super::*;
+use crate::drain::report::{Ends, Seconds, Tally};
 use crate::drain::watch::{Report as Done, Subscriber, channel};
 
 /// What happened, in order, with the milliseconds since the start.
