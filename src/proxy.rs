@@ -6,7 +6,7 @@
 //!                Forward    the app's pool, 100-continue, upgrades
 //! ```
 //!
-//! Every layer answers with a response: errors become one in [`error`].
+//! Every layer answers with a response: errors become one in one place, [`Error`].
 
 use std::rc::Rc;
 use std::sync::Arc;
