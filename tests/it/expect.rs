@@ -81,3 +81,25 @@ async fn a_body_that_came_unasked_behind_another_goes_on() {
     }
     assert_eq!(response.text(), "two");
 }
+
+/// Guards: the same when the end of the head came in pieces, the last of them with the body.
+#[tokio::test]
+async fn a_body_that_came_unasked_with_the_end_of_its_head_goes_on() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let mut client = ebb.client().await;
+    let (head, _) = EXPECTING.rsplit_once("\r\n").unwrap();
+    for piece in [head, "\r", "\nsecond"] {
+        client.send(piece).await;
+        // A slow client: each piece is read by itself.
+        let_time_pass(Duration::from_millis(100)).await;
+    }
+    let mut exchange = app.request().await;
+    assert_eq!(within("the body", exchange.body()).await.unwrap().bytes, b"second");
+    exchange.answer("200 OK", "done").await.unwrap();
+    let mut response = client.response().await;
+    if response.status() == 100 {
+        response = client.response().await;
+    }
+    assert_eq!(response.text(), "done");
+}

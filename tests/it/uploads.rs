@@ -43,12 +43,12 @@ async fn the_rest_of_a_body_is_no_request() {
 async fn an_upload_outlives_its_response() {
     let app = UnixApp::new();
     let ebb = app.start_ebb(&[]).await;
-    for (status, connection) in [("202 Accepted", "keep-alive"), ("202 Accepted", "close")] {
+    for connection in ["keep-alive", "close"] {
         let mut client = ebb.client().await;
         client.send(upload(connection)).await;
         client.send_filler(TAIL_IN_EBB as u64).await;
         let mut exchange = app.request().await;
-        exchange.answer(status, "early").await;
+        exchange.answer("202 Accepted", "early").await;
         let response = client.response().await;
         assert_eq!((response.text(), response.closes()), ("early", connection == "close"));
         if connection == "close" {
@@ -77,8 +77,8 @@ async fn a_drain_waits_for_an_upload_to_reach_the_app() {
     assert_eq!((response.text(), response.closes()), ("early", true));
     client.expect_fin().await;
     drop(client);
+    // For longer than it would take ebb to end if it did not wait.
     let_time_pass(Duration::from_secs(1)).await;
-    assert_eq!(ebb.status().await["phase"], "draining");
     assert_eq!(exchange.read_body(TAIL_IN_EBB).await, TAIL_IN_EBB);
     drop(exchange);
     assert_eq!(hook.report().await["outcome"], "clean");
