@@ -181,3 +181,33 @@ async fn post_drains_too() {
     assert_eq!(client.response().await.status(), 200);
     ebb.phase("drained").await;
 }
+
+/// Guards: whoever holds connections to the admin port open does not keep a hook out.
+#[tokio::test]
+async fn idle_admin_connections_do_not_keep_a_hook_out() {
+    let app = App::hello();
+    let ebb = Ebb::start(&app).await;
+    let mut idle = Vec::new();
+    for _ in 0..140 {
+        idle.push(Client::connect(ebb.admin).await);
+    }
+    assert_eq!(ebb.drain().await.report().await["outcome"], "clean");
+}
+
+/// Guards: what only looks does not drain, and neither does a web page in somebody's browser.
+#[tokio::test]
+async fn a_look_or_a_web_page_does_not_drain() {
+    let app = App::hello();
+    let ebb = Ebb::start(&app).await;
+    for (method, field, refusal) in [
+        ("HEAD", "X-Nothing: 1", 405),
+        ("GET", "Origin: http://elsewhere.test", 403),
+        ("POST", "Origin: null", 403),
+        ("GET", "Sec-Fetch-Site: cross-site", 403),
+    ] {
+        let mut client = Client::connect(ebb.admin).await;
+        client.send(format!("{method} /drain HTTP/1.1\r\nHost: ebb.test\r\n{field}\r\n\r\n")).await;
+        assert_eq!(client.response_to(method).await.status(), refusal, "{method} {field}");
+        assert_eq!(ebb.status().await["phase"], "serving", "{method} {field}");
+    }
+}

@@ -198,3 +198,18 @@ async fn sigterm_can_not_be_undone() {
     assert_eq!(undrain(&ebb).await, 409);
     assert_eq!(ebb.status().await["phase"], "draining");
 }
+
+/// Guards: a SIGTERM is never forgotten, not by an `/undrain` that comes with it.
+#[tokio::test]
+async fn sigterm_together_with_undrain_ends() {
+    let mut app = App::scripted();
+    let mut ebb = Ebb::start(&app).await;
+    let held = held(&mut app, &ebb).await;
+    let _hook = ebb.drain().await;
+    ebb.phase("draining").await;
+    let mut undrain = Client::connect(ebb.admin).await;
+    undrain.send("POST /undrain HTTP/1.1\r\nHost: ebb.test\r\nContent-Length: 0\r\n\r\n").await;
+    ebb.signal(libc::SIGTERM);
+    drop((held, undrain));
+    assert_eq!(ebb.exit().await.code(), Some(0));
+}

@@ -142,7 +142,7 @@ async fn one_connection_too_many_is_503() {
 #[tokio::test]
 async fn without_descriptors_accepting_recovers() {
     let app = App::hello();
-    let ebb = Ebb::start_with_fds(&app, 48, &["--max-connections", "1000"]).await;
+    let ebb = Ebb::start_with_ulimit(&app, "-n 48", &["--max-connections", "1000"]).await;
     let mut clients = Vec::new();
     for _ in 0..64 {
         clients.push(ebb.client().await);
@@ -158,6 +158,19 @@ async fn without_descriptors_accepting_recovers() {
         while Client::connect(ebb.addr()).await.get("/").await.status() != 200 {}
     })
     .await;
+}
+
+/// Guards: the soft limit of file descriptors is raised, with `--max-connections` too.
+#[tokio::test]
+async fn the_limit_of_descriptors_is_raised() {
+    let app = App::hello();
+    let ebb = Ebb::start_with_ulimit(&app, "-S -n 64", &["--max-connections", "500"]).await;
+    let mut clients = Vec::new();
+    for number in 0..100 {
+        let mut client = ebb.client().await;
+        assert_eq!(client.get("/").await.status(), 200, "client {number}");
+        clients.push(client);
+    }
 }
 
 /// Guards: `--access-log json`: one line a request.

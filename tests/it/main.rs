@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod blank_lines;
 mod bodies;
 mod deadline;
 mod drain_app;
@@ -14,10 +15,15 @@ mod drain_idle;
 mod drain_listener;
 mod drain_requests;
 mod drain_triggers;
+mod expect;
+mod framing;
 mod headers;
 mod kubelet;
 mod lame_duck;
 mod limits;
 mod proxy;
+mod slow_readers;
+mod tunnel_ends;
 mod tunnels;
+mod uploads;
 mod upstream;

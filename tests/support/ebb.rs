@@ -52,10 +52,10 @@ impl Ebb {
         Self::spawn(command(flags), forwards_in(flags)).await
     }
 
-    /// Starts ebb in front of an app with at most this many file descriptors.
-    pub(crate) async fn start_with_fds(app: &App, fds: u32, flags: &[&str]) -> Self {
+    /// Starts ebb in front of an app with a limit, given as the shell's `ulimit` takes it.
+    pub(crate) async fn start_with_ulimit(app: &App, ulimit: &str, flags: &[&str]) -> Self {
         let forward = format!("127.0.0.1:0={}", app.addr());
-        let limited = format!("ulimit -n {fds} && exec \"$0\" \"$@\"");
+        let limited = format!("ulimit {ulimit} && exec \"$0\" \"$@\"");
         let mut shell = prepared(Command::new("/bin/sh"));
         shell.args(["-c", &limited, env!("CARGO_BIN_EXE_ebb"), "proxy", "--log-format", "json"]);
         shell.args(["--forward", &forward, "--admin", "127.0.0.1:0"]).args(flags);

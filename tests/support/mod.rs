@@ -2,6 +2,7 @@
 //!
 //! - [`Ebb`]: the process, its log, its admin port, its end.
 //! - [`App`]: the origin behind it; a test holds each [`Exchange`] and decides what happens next.
+//! - [`UnixApp`]: one that reads only when it is told to.
 //! - [`Client`]: one raw connection to ebb.
 //! - [`Kubelet`]: deletes the pod as the real one does.
 //! - [`Traffic`]: clients that never stop, and what became of their requests.
@@ -19,6 +20,7 @@ mod log;
 mod message;
 mod process;
 mod traffic;
+mod unix;
 mod wire;
 
 pub(crate) use app::{App, Exchange, unix_door};
@@ -27,6 +29,7 @@ pub(crate) use ebb::{Ebb, Hook, own_address};
 pub(crate) use kubelet::{Kubelet, Order};
 pub(crate) use message::{Head, Response};
 pub(crate) use traffic::Traffic;
+pub(crate) use unix::UnixApp;
 pub(crate) use wire::End;
 
 /// No single step of a test takes longer, on however slow a machine.
