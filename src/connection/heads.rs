@@ -17,8 +17,18 @@ pub(super) struct Heads {
     waiting: Cell<usize>,
     /// The last bytes of an incomplete head, where its end may have begun; newest last.
     tail: Cell<([u8; END.len() - 1], usize)>,
-    /// More than the head itself came with the last head, or nobody has looked.
-    more: Cell<bool>,
+    /// Whether more than the head itself came with the last head.
+    more: Cell<More>,
+}
+
+/// Whether something came together with a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum More {
+    #[default]
+    No,
+    Yes,
+    /// The head came behind a body, in bytes that nobody has looked at.
+    Unknown,
 }
 
 impl Heads {
@@ -39,14 +49,15 @@ impl Heads {
             }
         }
         self.waiting.set(self.waiting.get() + heads);
-        self.more.set(heads > 1 || end.is_some_and(|end| end < bytes.len()));
+        let more = heads > 1 || end.is_some_and(|end| end < bytes.len());
+        self.more.set(if more { More::Yes } else { More::No });
         let rest = &bytes[end.map_or(begin, |end| end + blank(&bytes[end..]))..];
         self.keep_tail(if end.is_some() { &[] } else { &tail[..len] }, rest);
     }
 
     /// Bytes of a body: what may follow it in the same read is not looked at.
     pub(super) fn body(&self) {
-        self.more.set(true);
+        self.more.set(More::Unknown);
     }
 
     /// The service has got a request. What looks like more heads may be part of its body; then nothing is known
@@ -64,7 +75,7 @@ impl Heads {
     }
 
     /// Whether something came with the last head: part of its body, if it has one.
-    pub(super) fn more(&self) -> bool {
+    pub(super) fn more(&self) -> More {
         self.more.get()
     }
 
@@ -100,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    fn after(reads: &[&str]) -> (usize, bool) {
+    fn after(reads: &[&str]) -> (usize, More) {
         let heads = Heads::default();
         for read in reads {
             heads.read(read.as_bytes());
@@ -110,12 +121,12 @@ mod tests {
 
     #[test]
     fn heads_are_counted_and_what_follows_is_noticed() {
-        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\n"]), (1, false));
-        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"]), (2, true));
-        assert_eq!(after(&["POST / HTTP/1.1\r\n\r\nbody"]), (1, true));
-        assert_eq!(after(&["GET / HTTP/1.1\r\nA: b\r"]), (0, false));
-        assert_eq!(after(&["\r\n\r\nGET / HTTP/1.1\r\n\r\n"]), (1, false));
-        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\n\r\n\r\n"]), (1, true));
+        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\n"]), (1, More::No));
+        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"]), (2, More::Yes));
+        assert_eq!(after(&["POST / HTTP/1.1\r\n\r\nbody"]), (1, More::Yes));
+        assert_eq!(after(&["GET / HTTP/1.1\r\nA: b\r"]), (0, More::No));
+        assert_eq!(after(&["\r\n\r\nGET / HTTP/1.1\r\n\r\n"]), (1, More::No));
+        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\n\r\n\r\n"]), (1, More::Yes));
     }
 
     #[test]
@@ -123,9 +134,10 @@ mod tests {
         let heads = Heads::default();
         heads.read(b"POST / HTTP/1.1\r\n\r\na\r\n\r\nb\r\n\r\n");
         heads.request(true);
-        assert!(!heads.waiting() && heads.more());
+        assert!(!heads.waiting());
+        assert_eq!(heads.more(), More::Yes);
         heads.body();
-        assert!(heads.more());
+        assert_eq!(heads.more(), More::Unknown);
     }
 
     proptest! {

@@ -13,12 +13,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::heads::Heads;
+use super::heads::{Heads, More};
 use super::parked::has_bytes;
 use super::roster::{Seat, Stage};
 use crate::gather;
 use crate::proxy::Exchange;
 use crate::sys;
+
+/// With a look at every tick, about a second: a client that waits for 100 (Continue) sends by itself after such a
+/// time, too.
+const PATIENCE: u32 = 4;
 
 /// What the socket, the service and the serving state share. hyper owns the socket's wrapper ([`Io`]), so the
 /// socket itself is kept here, where it can be peeked at and taken back.
@@ -36,6 +40,8 @@ pub(super) struct Wire {
     expecting: Cell<bool>,
     swallowed: Cell<bool>,
     heads: Heads,
+    /// How often a body that is held back is looked for yet, when it may be in hyper's buffer already.
+    patience: Cell<u32>,
     eof: Cell<bool>,
 }
 
@@ -55,6 +61,7 @@ impl Wire {
             expecting: Cell::new(false),
             swallowed: Cell::new(false),
             heads: Heads::default(),
+            patience: Cell::new(0),
             eof: Cell::new(false),
         })
     }
@@ -69,15 +76,18 @@ impl Wire {
         self.expecting.set(true);
         self.seat.stage.set(Stage::Exchange);
         self.heads.request(has_body);
-        self.exchange.upload().set_client_sends(has_body && self.heads.more());
+        self.exchange.upload().set_client_sends(has_body && self.heads.more() == More::Yes);
         if has_body {
+            self.patience.set(PATIENCE);
             self.note_client_sends();
         }
     }
 
     /// Notes, for a body that is held back until the app asks for it, that the client sends it unasked.
     pub(super) fn note_client_sends(&self) -> bool {
-        let sends = self.stream.borrow().as_ref().is_some_and(has_bytes);
+        let patience = self.patience.replace(self.patience.get().saturating_sub(1));
+        let sends = self.stream.borrow().as_ref().is_some_and(has_bytes)
+            || (patience == 0 && self.heads.more() == More::Unknown);
         sends && self.exchange.upload().set_client_sends(true)
     }
 

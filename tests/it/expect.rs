@@ -29,7 +29,6 @@ async fn a_refusal_without_100_closes() {
 /// Guards: whether a body is held back is this request's affair: the end of an earlier body, which reaches a slow
 /// app only now, says nothing about it.
 #[tokio::test]
-#[ignore = "while an earlier body is on its way, ebb still says 100 by itself"]
 async fn an_earlier_body_does_not_disturb_an_expectation() {
     let app = UnixApp::new();
     let ebb = app.start_ebb(&[]).await;
