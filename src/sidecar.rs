@@ -156,6 +156,13 @@ fn announce(config: &Config, listeners: &[Vec<StdListener>], admin: &TcpListener
         let listen = format!("{}://{}", forward.scheme, group[0].local_addr()?);
         tracing::info!(forward = %listen, upstream = %forward.upstream, workers = group.len(), "listening");
     }
+    let admin_config = &config.admin;
+    if admin_config.token.is_none() && !admin_config.open && !admin_config.addr.ip().is_loopback() {
+        tracing::warn!(
+            "only the loopback may drain, so a preStop httpGet hook will get 403: set EBB_ADMIN_TOKEN (or \
+             --admin-token-file) and send it in the hook, or use --admin-open"
+        );
+    }
     tracing::info!(admin = %admin.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     Ok(())
 }

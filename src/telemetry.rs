@@ -28,7 +28,13 @@ pub enum LogFormat {
 pub fn init(format: Option<LogFormat>, level: LevelFilter) {
     let terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        // A line that can't be written is lost. Complaining about it, on the same broken standard error, would
+        // panic, and take the drain with it.
+        .log_internal_errors(false)
+        .with_max_level(level)
+        .with_target(false);
     let _ = match format {
         LogFormat::Json => tracing::subscriber::set_global_default(log.json().flatten_event(true).finish()),
         LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(terminal).finish()),

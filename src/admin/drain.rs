@@ -13,12 +13,14 @@ use crate::drain::Trigger;
 /// body ends. 200 whatever the outcome; the report says which it was.
 pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
     if let Err(refused) = access::check(&admin.config, peer, request.headers()) {
+        tracing::warn!(%peer, reason = ?refused, "a call of /drain was refused");
         return refused.answer();
     }
+    tracing::info!(%peer, "/drain was called");
     let waits = !request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "wait=false");
     if !waits {
         admin.drain.trigger(Trigger::Drain);
-        return text(StatusCode::ACCEPTED, "draining");
+        return text(StatusCode::ACCEPTED, "the drain is under way");
     }
     match admin.drain.drain().await {
         Some(report) => last(json(StatusCode::OK, &report)),
@@ -29,8 +31,10 @@ pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Inc
 /// Takes the drain back.
 pub(super) async fn undrain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
     if let Err(refused) = access::check(&admin.config, peer, request.headers()) {
+        tracing::warn!(%peer, reason = ?refused, "a call of /undrain was refused");
         return refused.answer();
     }
+    tracing::info!(%peer, "/undrain was called");
     match admin.drain.undrain().await {
         Ok(()) => text(StatusCode::OK, "serving"),
         Err(error) => text(StatusCode::CONFLICT, &error.to_string()),

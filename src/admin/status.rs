@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Admin;
 use crate::config::Config;
+use crate::drain::Phase;
 use crate::drain::report::{Report, seconds};
 use crate::metrics::{Metrics, Shard};
 
@@ -68,7 +69,9 @@ pub(super) struct DrainStatus {
 pub(super) fn status(admin: &Admin) -> Status {
     let state = admin.drain.state();
     let now = Instant::now();
-    let drain = state.trigger.zip(state.deadline).map(|(trigger, deadline)| DrainStatus {
+    // Once drained there is nothing left to wait for.
+    let under_way = state.trigger.zip(state.deadline).filter(|_| state.phase != Phase::Drained);
+    let drain = under_way.map(|(trigger, deadline)| DrainStatus {
         running_seconds: seconds(now - trigger),
         deadline_in_seconds: seconds(deadline.saturating_duration_since(now)),
     });

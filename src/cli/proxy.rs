@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::client::read_token;
 use crate::config::{
-    AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, UpstreamConfig, parse_addr,
+    AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, Upstream, UpstreamConfig, parse_addr,
     parse_bytes, parse_duration,
 };
 use crate::sidecar::{Sidecar, StartError};
@@ -189,6 +189,19 @@ impl ProxyArgs {
             if self.forwards[..i].iter().any(|other| same(&other)) {
                 let port = forward.listen.port;
                 return Err(format!("--forward listens on port {port} twice: give each port once"));
+            }
+        }
+        let listens = self.forwards.iter().map(|forward| forward.listen.port).chain([self.admin.port()]);
+        let own: Vec<u16> = listens.filter(|&port| port != 0).collect();
+        for forward in &self.forwards {
+            if let Upstream::Tcp { host, port } = &forward.upstream
+                && matches!(host.as_str(), "127.0.0.1" | "::1" | "localhost")
+                && own.contains(port)
+            {
+                return Err(format!(
+                    "--forward to {}: ebb listens on port {port} itself: name the port that the app listens on",
+                    forward.upstream
+                ));
             }
         }
         Ok(Config {

@@ -20,7 +20,7 @@ pub(super) enum Command {
 #[derive(Debug, thiserror::Error)]
 pub enum UndrainError {
     /// The pod is going away.
-    #[error("SIGTERM has been received: this process is about to end")]
+    #[error("a signal to end has been received: there is no way back")]
     Terminating,
     /// A listener can't be bound again.
     #[error("cannot listen again: {0}")]

@@ -9,6 +9,7 @@ mod support;
 mod admin;
 mod blank_lines;
 mod bodies;
+mod broken_log;
 mod deadline;
 mod drain_app;
 mod drain_idle;
