@@ -36,11 +36,14 @@ mod http1;
 mod linger;
 mod parked;
 mod roster;
+mod sniff;
+mod stream;
 mod tunnel;
 mod wire;
 
 pub use roster::Roster;
 use roster::{Member, Order, Stage};
+use stream::ClientStream;
 
 /// What the connections of one worker on one forward share.
 #[derive(Debug)]
@@ -107,8 +110,9 @@ impl Site {
             addr: client,
             asked: Cell::new(false),
             kept: Cell::new(0),
+            fresh: Cell::new(true),
         };
-        tokio::task::spawn_local(client.live(stream));
+        tokio::task::spawn_local(client.live(ClientStream::Plain(stream)));
     }
 
     /// Too many connections: says so, as long as that does not itself take up too much.
@@ -120,10 +124,10 @@ impl Site {
         let site = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let error = proxy::Error::Overloaded;
-            site.route.shard.refused(error.status().as_u16());
+            site.route.shard.refused(Protocol::Http1, error.status().as_u16());
             let _ = timeout(REFUSING_TIMEOUT, async {
                 stream.write_all(&error.raw_response()).await?;
-                linger::discard(&mut stream).await
+                linger::discard(&mut ClientStream::Plain(stream)).await
             })
             .await;
             site.refusing.set(site.refusing.get() - 1);
@@ -145,17 +149,21 @@ struct Client {
     asked: Cell<bool>,
     /// Responses on which it was not told to go because more of its requests were already here.
     kept: Cell<u32>,
+    /// Nothing is known yet of what it speaks.
+    fresh: Cell<bool>,
 }
 
 /// What a connection turns into when it leaves the serving state.
 #[derive(Debug)]
 enum Next {
     /// Idle: only the socket is kept.
-    Park(TcpStream),
+    Park(ClientStream),
     /// Idle, but part of a head is here.
-    Serve(TcpStream, Bytes),
+    Serve(ClientStream, Bytes),
+    /// The client speaks HTTP/2; its first bytes.
+    Http2(ClientStream, Bytes),
     /// Everything has been said.
-    Linger(TcpStream),
+    Linger(ClientStream),
     /// After a 101.
     Tunnel(Box<tunnel::Tunnel>),
     /// The socket is gone, or not worth more.
@@ -181,13 +189,14 @@ impl Client {
         .await;
     }
 
-    async fn live(self, stream: TcpStream) {
+    async fn live(self, stream: ClientStream) {
         let mut next = Next::Park(stream);
         loop {
             next = match next {
                 Next::Park(stream) => {
                     self.member.seat.enter(Stage::Parked, self.exchange.idle_since());
                     match parked::wait(&self.member.seat, &stream).await {
+                        parked::Wake::Readable if self.fresh.get() => sniff::sniff(&self, stream).await,
                         parked::Wake::Readable => Next::Serve(stream, Bytes::new()),
                         parked::Wake::Close => {
                             self.member.ends(End::ClosedIdle);
@@ -199,6 +208,7 @@ impl Client {
                 }
                 // Boxed: hyper's state is large, and a parked connection should not have room for it.
                 Next::Serve(stream, unread) => Box::pin(http1::serve(&self, stream, unread)).await,
+                Next::Http2(stream, first) => Box::pin(http1::serve(&self, stream, first)).await,
                 Next::Linger(stream) => {
                     linger::after_response(&self.member, stream).await;
                     Next::Closed

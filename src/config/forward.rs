@@ -19,8 +19,12 @@ pub struct Forward {
 /// What is spoken on a forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// HTTP in the clear.
+    /// HTTP/1.1 and HTTP/2 in the clear.
     Http,
+    /// The same over TLS.
+    Https,
+    /// Anything: bytes.
+    Tcp,
 }
 
 /// Where a forward listens.
@@ -119,6 +123,8 @@ impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
         })
     }
 }

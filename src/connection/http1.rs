@@ -16,17 +16,15 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Connection;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::time::Duration;
 use tower::Service as _;
 
 use super::roster::{Order, Stage};
+use super::stream::ClientStream;
 use super::tunnel::Tunnel;
 use super::wire::{Io, Wire};
 use super::{Client, Next};
 use crate::drain::Phase;
-use crate::metrics::End;
+use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Body, Error};
 use crate::sys;
 use crate::upstream::Stream;
@@ -43,7 +41,7 @@ enum Ended {
 }
 
 /// Serves requests until the connection is idle, upgraded or at its end.
-pub(super) async fn serve(client: &Client, stream: TcpStream, unread: Bytes) -> Next {
+pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) -> Next {
     let seat = &client.member.seat;
     seat.enter(Stage::Waiting, client.exchange.idle_since());
     let wire = Wire::new(stream, unread, seat, &client.exchange);
@@ -145,7 +143,7 @@ fn poll_serving(
 }
 
 /// hyper has given up.
-fn fail(client: &Client, wire: &Wire, stream: TcpStream, error: &hyper::Error, old: bool) -> Next {
+fn fail(client: &Client, wire: &Wire, stream: ClientStream, error: &hyper::Error, old: bool) -> Next {
     if wire.swallowed() || (error.is_parse() && !wire.unflushed()) {
         let answer = if error.is_parse_too_large() {
             Error::HeaderTooLarge
@@ -161,17 +159,17 @@ fn fail(client: &Client, wire: &Wire, stream: TcpStream, error: &hyper::Error, o
     if old {
         // The end of an HTTP/1.0 response is the end of the connection: after a FIN, half of it would look
         // whole. A RST can't be taken for an end.
-        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        stream.abort();
     }
     Next::Closed
 }
 
 /// Says why, on a connection that has no HTTP state any more, and closes it. Nothing else is waiting to be
 /// written, so a few bytes fit into the socket at once; where they don't, the client reads nothing anyway.
-fn refuse(client: &Client, stream: TcpStream, error: Error) -> Next {
-    client.member.shard.refused(error.status().as_u16());
+pub(super) fn refuse(client: &Client, mut stream: ClientStream, error: Error) -> Next {
+    client.member.shard.refused(Protocol::Http1, error.status().as_u16());
     match stream.try_write(&error.raw_response()) {
-        Ok(_) => Next::Linger(stream),
+        Ok(()) => Next::Linger(stream),
         Err(_) => Next::Closed,
     }
 }

@@ -6,13 +6,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant};
 
 use super::roster::{Member, Order, Stage};
+use super::stream::ClientStream;
 use crate::drain::Phase;
 use crate::metrics::End;
 use crate::sys;
@@ -27,12 +27,12 @@ const TOTAL: Duration = Duration::from_secs(30);
 const FIN: i32 = 1;
 
 /// After the last response.
-pub(super) async fn after_response(member: &Member, stream: TcpStream) {
+pub(super) async fn after_response(member: &Member, stream: ClientStream) {
     linger(member, stream, || {}).await;
 }
 
 /// After the connection was idle: bytes that still come are a request that crossed our FIN on the wire.
-pub(super) async fn after_idle(member: &Member, stream: TcpStream) {
+pub(super) async fn after_idle(member: &Member, stream: ClientStream) {
     let mut counted = member.view().phase() == Phase::Serving;
     linger(member, stream, || {
         if !std::mem::replace(&mut counted, true) {
@@ -42,7 +42,7 @@ pub(super) async fn after_idle(member: &Member, stream: TcpStream) {
     .await;
 }
 
-async fn linger(member: &Member, mut stream: TcpStream, mut more: impl FnMut()) {
+async fn linger(member: &Member, mut stream: ClientStream, mut more: impl FnMut()) {
     let start = Instant::now();
     member.seat.enter(Stage::Lingering, start);
     if stream.shutdown().await.is_err() {
@@ -52,7 +52,7 @@ async fn linger(member: &Member, mut stream: TcpStream, mut more: impl FnMut()) 
     poll_fn(|cx| {
         member.seat.register(cx.waker());
         while !ended {
-            match poll_discard(&stream, cx) {
+            match stream.poll_discard(cx) {
                 Poll::Ready(Ok(true)) => {
                     more();
                     heard = Instant::now();
@@ -88,21 +88,8 @@ async fn linger(member: &Member, mut stream: TcpStream, mut more: impl FnMut()) 
 }
 
 /// FIN, then reads until the client closes, without a bound of its own.
-pub(super) async fn discard(stream: &mut TcpStream) -> io::Result<()> {
+pub(super) async fn discard(stream: &mut ClientStream) -> io::Result<()> {
     stream.shutdown().await?;
-    while poll_fn(|cx| poll_discard(stream, cx)).await? {}
+    while poll_fn(|cx| stream.poll_discard(cx)).await? {}
     Ok(())
-}
-
-/// Reads and forgets; false at the end.
-fn poll_discard(stream: &TcpStream, cx: &mut std::task::Context<'_>) -> Poll<io::Result<bool>> {
-    let mut scratch = [0; 4096];
-    loop {
-        ready!(stream.poll_read_ready(cx))?;
-        match stream.try_read(&mut scratch) {
-            Ok(n) => return Poll::Ready(Ok(n > 0)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-    }
 }

@@ -3,10 +3,8 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
-
 use super::roster::{Order, Seat};
+use super::stream::ClientStream;
 
 /// Why a parked connection moves on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,25 +18,19 @@ pub(super) enum Wake {
 }
 
 /// Waits for the next byte or an order.
-pub(super) async fn wait(seat: &Seat, stream: &TcpStream) -> Wake {
+pub(super) async fn wait(seat: &Seat, stream: &ClientStream) -> Wake {
     poll_fn(|cx| {
         seat.register(cx.waker());
-        if stream.poll_read_ready(cx).is_ready() {
+        if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(Wake::Readable);
         }
         match seat.take_order() {
             // The kernel may hold a request that the runtime has not been told of yet: closing would lose it.
-            Some(Order::Close) if has_bytes(stream) => Poll::Ready(Wake::Readable),
+            Some(Order::Close) if stream.has_bytes() => Poll::Ready(Wake::Readable),
             Some(Order::Close) => Poll::Ready(Wake::Close),
             Some(Order::Cut) => Poll::Ready(Wake::Cut),
             _ => Poll::Pending,
         }
     })
     .await
-}
-
-/// Whether the kernel has bytes of this connection (a FIN is none). Takes nothing out.
-pub(super) fn has_bytes(stream: &TcpStream) -> bool {
-    let mut byte = [std::mem::MaybeUninit::uninit()];
-    SockRef::from(stream).peek(&mut byte).is_ok_and(|n| n > 0)
 }

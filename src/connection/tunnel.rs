@@ -9,13 +9,12 @@ use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
-use tokio::net::TcpStream;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::Next;
 use super::roster::{Member, Order, Stage};
+use super::stream::ClientStream;
 use crate::metrics::End;
 use crate::upstream::Stream;
 
@@ -25,7 +24,7 @@ const BUFFER: usize = 16 << 10;
 /// The two sides, and what was read past the heads.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    pub(super) client: TcpStream,
+    pub(super) client: ClientStream,
     pub(super) from_client: Bytes,
     pub(super) app: Stream,
     pub(super) from_app: Bytes,
@@ -54,7 +53,7 @@ impl Tunnel {
                 Half::Done => Next::Linger(self.client),
                 // The app's connection broke off: a FIN would make that look like an end.
                 Half::SourceGone | Half::TargetGone => {
-                    let _ = SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
+                    self.client.abort();
                     Next::Closed
                 }
             },
@@ -79,7 +78,7 @@ impl Tunnel {
     async fn copy(&mut self, member: &Member) -> Half {
         let (from_client, from_app) =
             (std::mem::take(&mut self.from_client), std::mem::take(&mut self.from_app));
-        let (mut client_read, mut client_write) = self.client.split();
+        let (mut client_read, mut client_write) = split(&mut self.client);
         let (mut app_read, mut app_write) = split(&mut self.app);
         let in_use = InUse::new(member);
         let (deaf, silent) = (Cell::new(false), Cell::new(false));

@@ -10,12 +10,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::heads::{Heads, More};
-use super::parked::has_bytes;
 use super::roster::{Seat, Stage};
+use super::stream::ClientStream;
 use crate::gather;
 use crate::proxy::Exchange;
 use crate::sys;
@@ -28,7 +27,7 @@ const PATIENCE: u32 = 4;
 /// socket itself is kept here, where it can be peeked at and taken back.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: RefCell<Option<TcpStream>>,
+    stream: RefCell<Option<ClientStream>>,
     /// Read before hyper was there.
     unread: RefCell<Bytes>,
     seat: Rc<Seat>,
@@ -47,7 +46,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: ClientStream,
         unread: Bytes,
         seat: &Rc<Seat>,
         exchange: &Rc<Exchange>,
@@ -67,7 +66,7 @@ impl Wire {
     }
 
     /// Takes the socket back.
-    pub(super) fn take_stream(&self) -> Option<TcpStream> {
+    pub(super) fn take_stream(&self) -> Option<ClientStream> {
         self.stream.borrow_mut().take()
     }
 
@@ -86,7 +85,7 @@ impl Wire {
     /// Notes, for a body that is held back until the app asks for it, that the client sends it unasked.
     pub(super) fn note_client_sends(&self) -> bool {
         let patience = self.patience.replace(self.patience.get().saturating_sub(1));
-        let sends = self.stream.borrow().as_ref().is_some_and(has_bytes)
+        let sends = self.stream.borrow().as_ref().is_some_and(ClientStream::has_bytes)
             || (patience == 0 && self.heads.more() == More::Unknown);
         sends && self.exchange.upload().set_client_sends(true)
     }
@@ -100,7 +99,7 @@ impl Wire {
     /// Whether more requests have come already (pipelining): a response that says "close" would leave them
     /// unanswered.
     pub(super) fn more_requests_are_here(&self) -> bool {
-        self.heads.waiting() || self.stream.borrow().as_ref().is_some_and(has_bytes)
+        self.heads.waiting() || self.stream.borrow().as_ref().is_some_and(ClientStream::has_bytes)
     }
 
     pub(super) fn unflushed(&self) -> bool {
@@ -154,7 +153,7 @@ impl Wire {
     fn poll_write_with(
         &self,
         len: usize,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut ClientStream>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if !self.expecting.get() {
             self.swallowed.set(true);

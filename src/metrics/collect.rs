@@ -199,8 +199,8 @@ impl Collector for Sum {
         });
         let in_flight = self.sum(|shard, add| add(&[&shard.forward], level(shard.in_flight.get())));
         let requests = self.sum(|shard, add| {
-            for (status, n) in shard.statuses() {
-                add(&[&shard.forward, Protocol::Http1.name(), &status.to_string()], number(n));
+            for (protocol, status, n) in shard.statuses() {
+                add(&[&shard.forward, protocol.name(), &status.to_string()], number(n));
             }
         });
         let upstream_errors = self.sum(|shard, add| {

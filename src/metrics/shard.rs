@@ -73,8 +73,14 @@ label! {
     Protocol {
         /// HTTP/1.0 and 1.1, and connections that have not said anything yet.
         Http1 = "http1",
-        /// After a 101.
+        /// HTTP/2, gRPC among it.
+        Http2 = "http2",
+        /// After a 101 (or its like in HTTP/2) for `websocket`.
+        WebSocket = "websocket",
+        /// After any other 101.
         Upgrade = "upgrade",
+        /// A `tcp://` forward.
+        Tcp = "tcp",
     }
 }
 
@@ -137,7 +143,8 @@ pub struct Shard {
     pub upstream_active: Gauge,
     /// Connections to the app in the pool.
     pub upstream_idle: Gauge,
-    pub(super) statuses: Box<[Counter; STATUSES]>,
+    /// Requests by protocol (HTTP/1.1, HTTP/2) and status.
+    statuses: Box<[[Counter; STATUSES]; 2]>,
     pub(super) buckets: [Counter; BUCKETS_MICROS.len() + 1],
     pub(super) micros: Counter,
 }
@@ -155,15 +162,15 @@ impl Shard {
             upstream_failures: Default::default(),
             upstream_active: Gauge::default(),
             upstream_idle: Gauge::default(),
-            statuses: Box::new([const { Counter(AtomicU64::new(0)) }; STATUSES]),
+            statuses: Box::new([const { [const { Counter(AtomicU64::new(0)) }; STATUSES] }; 2]),
             buckets: Default::default(),
             micros: Counter::default(),
         }
     }
 
     /// Counts an ended request. `status` is 100 to 999.
-    pub fn request(&self, status: u16, took: Duration) {
-        self.statuses[usize::from(status).saturating_sub(100).min(STATUSES - 1)].inc();
+    pub fn request(&self, protocol: Protocol, status: u16, took: Duration) {
+        self.refused(protocol, status);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS_MICROS.iter().position(|&bound| micros <= bound).unwrap_or(BUCKETS_MICROS.len());
         self.buckets[bucket].inc();
@@ -171,12 +178,18 @@ impl Shard {
     }
 
     /// Counts a response that never was a request (a head that could not be read).
-    pub fn refused(&self, status: u16) {
-        self.statuses[usize::from(status).saturating_sub(100).min(STATUSES - 1)].inc();
+    pub fn refused(&self, protocol: Protocol, status: u16) {
+        let of_protocol = usize::from(protocol == Protocol::Http2);
+        self.statuses[of_protocol][usize::from(status).saturating_sub(100).min(STATUSES - 1)].inc();
     }
 
-    /// Requests with each status that occurred.
-    pub(super) fn statuses(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.statuses.iter().enumerate().map(|(i, n)| (i + 100, n.get())).filter(|&(_, n)| n > 0)
+    /// Requests with each protocol and status that occurred.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = (Protocol, usize, u64)> {
+        [Protocol::Http1, Protocol::Http2].into_iter().zip(&*self.statuses).flat_map(
+            |(protocol, statuses)| {
+                let counts = statuses.iter().enumerate().map(move |(i, n)| (protocol, i + 100, n.get()));
+                counts.filter(|&(.., n)| n > 0)
+            },
+        )
     }
 }

@@ -117,7 +117,7 @@ impl Drop for Guard {
         shard.in_flight.add(-1);
         shard.active[Protocol::Http1 as usize].add(-1);
         shard.idle[Protocol::Http1 as usize].add(1);
-        shard.request(self.status, took);
+        shard.request(Protocol::Http1, self.status, took);
         if let (Some(log), Some(line)) = (&exchange.route.access_log, self.line.take()) {
             log.write(&line, &exchange.route.forward, self.status, self.sent, took);
         }

@@ -1,0 +1,111 @@
+//! The client's socket, whatever is spoken on it.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Duration;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) enum ClientStream {
+    /// In the clear.
+    Plain(TcpStream),
+}
+
+impl ClientStream {
+    /// The socket beneath. Reading from it or writing to it is only right when the connection is in the clear.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+        }
+    }
+
+    /// Whether something is there to be read (a FIN is nothing). Takes nothing out.
+    pub(super) fn has_bytes(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        SockRef::from(self.tcp()).peek(&mut byte).is_ok_and(|n| n > 0)
+    }
+
+    /// Ready when reading may bring something: bytes, an end, or an error.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tcp().poll_read_ready(cx).map(drop)
+    }
+
+    /// From here on closing means a RST, which can't be taken for an end.
+    pub(super) fn abort(&self) {
+        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Reads and forgets; false at the end.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut scratch = [MaybeUninit::uninit(); 4096];
+        let mut scratch = ReadBuf::uninit(&mut scratch);
+        ready!(Pin::new(self).poll_read(cx, &mut scratch))?;
+        Poll::Ready(Ok(!scratch.filled().is_empty()))
+    }
+
+    /// Writes what fits at once; a connection that takes nothing at the moment gets nothing.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        match Pin::new(self).poll_write(&mut context, bytes) {
+            Poll::Ready(result) => result.map(drop),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl AsFd for ClientStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tcp().as_fd()
+    }
+}
+
+/// Calls a method of whichever stream it is, pinned.
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            ClientStream::Plain(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}
