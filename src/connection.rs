@@ -29,7 +29,7 @@ use tokio::time::{Duration, Instant, timeout};
 use crate::config::Limits;
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Exchange, Route};
+use crate::proxy::{self, Busy, Exchange, Route};
 
 mod heads;
 mod http1;
@@ -102,7 +102,8 @@ impl Site {
         if rescued {
             self.route.shard.ends[Protocol::Http1 as usize][End::Rescued as usize].inc();
         }
-        let exchange = Exchange::new(&self.route, self.roster.view(), client, member.seat.accepted);
+        let busy = Busy::new(Protocol::Http1, member.seat.accepted);
+        let exchange = Exchange::new(&self.route, self.roster.view(), client, busy);
         let client = Client {
             site: Rc::clone(self),
             member,

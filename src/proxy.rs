@@ -29,7 +29,7 @@ pub use body::Body;
 pub use error::Error;
 use forward::Forward;
 use headers::{Headers, HeadersLayer};
-pub use in_flight::Exchange;
+pub use in_flight::{Busy, Exchange};
 use in_flight::{InFlight, InFlightLayer};
 
 /// What the requests of one worker on one forward share.

@@ -11,7 +11,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
@@ -25,7 +24,7 @@ mod conn;
 mod link;
 mod stream;
 
-pub use body::{Gate, RequestBody, ResponseBody, Upload};
+pub use body::{BodyError, Gate, Incoming, RequestBody, ResponseBody, Upload};
 use conn::Conn;
 pub use link::Replay;
 use link::{Lane, Link};
@@ -148,7 +147,7 @@ impl Pool {
             let (stream, unread) = conn.into_stream().ok_or(UpstreamFailure::Invalid)?;
             return Ok(Answer::Upgraded { response: response.map(drop), stream, unread });
         }
-        Ok(Answer::Response(response.map(|incoming| self.body_of(incoming, conn, upload))))
+        Ok(Answer::Response(response.map(|incoming| self.body_of(Incoming::Http1(incoming), conn, upload))))
     }
 
     /// Decides who drives the connection while the response's body comes in.

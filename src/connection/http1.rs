@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, USER_AGENT};
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
+use hyper::body::Incoming as Http1Body;
 use hyper::server::conn::http1::Connection;
 use hyper_util::rt::TokioIo;
 use tower::Service as _;
@@ -27,7 +27,7 @@ use crate::drain::Phase;
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Body, Error};
 use crate::sys;
-use crate::upstream::Stream;
+use crate::upstream::{Incoming, Stream};
 
 /// A client that pipelines without pause is told to go after this many more responses.
 const KEPT_MAX: u32 = 100;
@@ -190,18 +190,18 @@ struct Session<'a> {
     old: std::cell::Cell<bool>,
 }
 
-impl<'a> hyper::service::Service<Request<Incoming>> for Session<'a> {
+impl<'a> hyper::service::Service<Request<Http1Body>> for Session<'a> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Reply<'a>;
 
-    fn call(&self, request: Request<Incoming>) -> Reply<'a> {
+    fn call(&self, request: Request<Http1Body>) -> Reply<'a> {
         self.old.set(request.version() == Version::HTTP_10);
         self.wire.request_begins(!request.body().is_end_stream());
         if !self.client.asked.replace(true) {
             note_arrival(self.client, &request);
         }
-        let answering = self.stack.borrow_mut().call(request);
+        let answering = self.stack.borrow_mut().call(request.map(Incoming::Http1));
         self.client.member.seat.held.set(self.client.exchange.upload().is_held());
         Reply {
             answering,
@@ -213,7 +213,7 @@ impl<'a> hyper::service::Service<Request<Incoming>> for Session<'a> {
 }
 
 /// A new connection in a drain says that somebody still finds us, unless it is a prober's.
-fn note_arrival(client: &Client, request: &Request<Incoming>) {
+pub(super) fn note_arrival<B>(client: &Client, request: &Request<B>) {
     if client.member.view().phase() == Phase::Serving {
         return;
     }

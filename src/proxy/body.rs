@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::in_flight::Guard;
-use crate::upstream::{ResponseBody, Stream};
+use crate::upstream::{self, ResponseBody, Stream};
 
 /// A response's body.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ enum Kind {
 pub enum BodyError {
     /// The app's connection broke.
     #[error("the app's response broke off")]
-    App(#[from] hyper::Error),
+    App(#[from] upstream::BodyError),
     /// The drain's deadline has come.
     #[error("the drain's deadline has come")]
     Deadline,

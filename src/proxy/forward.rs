@@ -9,13 +9,12 @@ use std::task::{Context, Poll};
 use http::header::{EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tower::Service;
 
 use super::{Body, Error};
 use crate::metrics::UpstreamFailure;
-use crate::upstream::{Answer, Gate, Pool, Replay, RequestBody, SendError, Upload};
+use crate::upstream::{Answer, Gate, Incoming, Pool, Replay, RequestBody, SendError, Upload};
 
 /// Sends requests to the app of one forward.
 #[derive(Debug, Clone)]

@@ -10,13 +10,13 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{Body, Error};
 use crate::config::Forwarded;
 use crate::metrics::UpstreamFailure;
+use crate::upstream::Incoming;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -16,7 +15,7 @@ use super::{Body, Error, Route};
 use crate::drain::watch::View;
 use crate::metrics::{Protocol, Shard};
 use crate::telemetry::LogLine;
-use crate::upstream::Upload;
+use crate::upstream::{Incoming, Upload};
 
 /// The status that a request is counted with when the client went away before the response (as nginx does).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -27,26 +26,66 @@ pub struct Exchange {
     route: Rc<Route>,
     view: Rc<View>,
     client: std::net::SocketAddr,
-    in_flight: Cell<bool>,
-    idle_since: Cell<Instant>,
+    busy: Rc<Busy>,
     upload: Upload,
 }
 
-impl Exchange {
-    /// For a connection from `client` that was accepted at `accepted`.
+/// How much is under way on a connection.
+#[derive(Debug)]
+pub struct Busy {
+    protocol: Protocol,
+    /// Exchanges: one at a time over HTTP/1.1, any number over HTTP/2.
+    exchanges: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+impl Busy {
+    /// For a connection on which nothing has happened since `since`.
     #[must_use]
-    pub fn new(
-        route: &Rc<Route>,
-        view: &Rc<View>,
-        client: std::net::SocketAddr,
-        accepted: Instant,
-    ) -> Rc<Self> {
+    pub fn new(protocol: Protocol, since: Instant) -> Rc<Self> {
+        Rc::new(Self { protocol, exchanges: Cell::new(0), idle_since: Cell::new(since) })
+    }
+
+    /// Whether a request is under way.
+    #[must_use]
+    pub fn in_flight(&self) -> bool {
+        self.exchanges.get() > 0
+    }
+
+    /// When the last exchange ended (or the connection was accepted).
+    #[must_use]
+    pub fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
+
+    fn begin(&self, shard: &Shard) {
+        shard.in_flight.add(1);
+        if self.exchanges.replace(self.exchanges.get() + 1) == 0 {
+            shard.idle[self.protocol as usize].add(-1);
+            shard.active[self.protocol as usize].add(1);
+        }
+    }
+
+    fn end(&self, shard: &Shard, now: Instant) {
+        shard.in_flight.add(-1);
+        self.idle_since.set(now);
+        self.exchanges.set(self.exchanges.get() - 1);
+        if !self.in_flight() {
+            shard.active[self.protocol as usize].add(-1);
+            shard.idle[self.protocol as usize].add(1);
+        }
+    }
+}
+
+impl Exchange {
+    /// For a connection from `client`.
+    #[must_use]
+    pub fn new(route: &Rc<Route>, view: &Rc<View>, client: std::net::SocketAddr, busy: Rc<Busy>) -> Rc<Self> {
         Rc::new(Self {
             route: Rc::clone(route),
             view: Rc::clone(view),
             client,
-            in_flight: Cell::new(false),
-            idle_since: Cell::new(accepted),
+            busy,
             upload: Upload::default(),
         })
     }
@@ -54,13 +93,13 @@ impl Exchange {
     /// Whether a request is under way.
     #[must_use]
     pub fn in_flight(&self) -> bool {
-        self.in_flight.get()
+        self.busy.in_flight()
     }
 
     /// When the last exchange ended (or the connection was accepted).
     #[must_use]
     pub fn idle_since(&self) -> Instant {
-        self.idle_since.get()
+        self.busy.idle_since()
     }
 
     /// How far the body of the present request is.
@@ -70,11 +109,7 @@ impl Exchange {
     }
 
     fn begin(self: &Rc<Self>, request: &Request<Incoming>) -> Guard {
-        self.in_flight.set(true);
-        let shard = &self.route.shard;
-        shard.in_flight.add(1);
-        shard.idle[Protocol::Http1 as usize].add(-1);
-        shard.active[Protocol::Http1 as usize].add(1);
+        self.busy.begin(&self.route.shard);
         let line = self.route.access_log.as_ref().map(|_| Box::new(LogLine::new(request, self.client)));
         Guard {
             exchange: Rc::clone(self),
@@ -111,13 +146,9 @@ impl Drop for Guard {
         let now = Instant::now();
         let took = now - self.started;
         let exchange = &self.exchange;
-        exchange.in_flight.set(false);
-        exchange.idle_since.set(now);
-        let shard: &Shard = &exchange.route.shard;
-        shard.in_flight.add(-1);
-        shard.active[Protocol::Http1 as usize].add(-1);
-        shard.idle[Protocol::Http1 as usize].add(1);
-        shard.request(Protocol::Http1, self.status, took);
+        let shard = &exchange.route.shard;
+        exchange.busy.end(shard, now);
+        shard.request(exchange.busy.protocol, self.status, took);
         if let (Some(log), Some(line)) = (&exchange.route.access_log, self.line.take()) {
             log.write(&line, &exchange.route.forward, self.status, self.sent, took);
         }

@@ -7,12 +7,73 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::Pool;
 use super::conn::Conn;
+use crate::http2::Receiving;
+
+/// A body as it comes in, from the client or the app.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Over HTTP/1.1.
+    Http1(hyper::body::Incoming),
+    /// Over HTTP/2.
+    Http2(Receiving),
+}
+
+/// Why a body does not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Over HTTP/1.1: the connection broke, or what came is not HTTP.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// Over HTTP/2: the stream was reset, or the connection broke.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
+impl BodyError {
+    /// The code, if the other side has reset the stream.
+    #[must_use]
+    pub fn reset(&self) -> Option<Reason> {
+        match self {
+            Self::Http2(error) if error.is_reset() => error.reason(),
+            _ => None,
+        }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http1),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// The body of a request.
 #[derive(Debug)]
@@ -160,12 +221,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let present = this.is_present();
         if let Some(gate) = &mut this.gate {
@@ -216,12 +277,12 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // Asking for a frame lets the connection know that one is wanted, so it is asked before and after.
         let this = &mut *self;
         let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
