@@ -56,6 +56,17 @@ pub struct UpstreamConfig {
     pub idle: Duration,
     /// A connection to the app must stand within this.
     pub connect_timeout: Duration,
+    /// What is spoken; none: what the client speaks.
+    pub protocol: Option<UpstreamProtocol>,
+}
+
+/// What the app is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in the clear, with prior knowledge (RFC 9113, section 3.3).
+    H2c,
 }
 
 /// Who is listened to on the admin port.

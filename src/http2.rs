@@ -95,17 +95,24 @@ pub struct Sending<B> {
     stream: SendStream<Bytes>,
     /// What the receiver has no room for yet.
     chunk: Bytes,
+    /// Something of the body has been taken.
+    touched: bool,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// Sends `body` on `stream`.
     pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
-        Self { body, stream, chunk: Bytes::new() }
+        Self { body, stream, chunk: Bytes::new(), touched: false }
     }
 
     /// Ends the stream at once.
     pub fn reset(&mut self, reason: Reason) {
         self.stream.send_reset(reason);
+    }
+
+    /// Gives the body back, if nothing has been taken from it.
+    pub fn into_untouched(self) -> Option<B> {
+        (!self.touched).then_some(self.body)
     }
 
     /// Gives the stream back.
@@ -125,7 +132,9 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             if let Poll::Ready(reset) = self.stream.poll_reset(cx) {
                 return Poll::Ready(Err(reset.map_or(Broken::Gone, Broken::Reset)));
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            self.touched = true;
+            match frame {
                 None => return Poll::Ready(self.stream.send_data(Bytes::new(), true).map_err(gone)),
                 Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
                 Some(Ok(frame)) => match frame.into_data() {

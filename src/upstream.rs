@@ -10,24 +10,32 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use h2::Reason;
+use http::header::UPGRADE;
+use http::{Request, Response, StatusCode, Version};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::config::{Upstream, UpstreamConfig};
+use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
 use crate::metrics::{Shard, UpstreamFailure};
 
 mod body;
 mod conn;
+mod http2;
 mod link;
+mod response;
 mod stream;
+mod translate;
 
-pub use body::{BodyError, Gate, Incoming, RequestBody, ResponseBody, Upload};
+pub use body::{Asked, BodyError, Gate, Incoming, RequestBody, Upload};
 use conn::Conn;
+use http2::{Failed, Mux};
 pub use link::Replay;
 use link::{Lane, Link};
+use response::Driven;
+pub use response::ResponseBody;
 pub use stream::{Reach, Stream, reach};
 
 /// What the app said.
@@ -53,6 +61,10 @@ pub enum SendError {
     App(UpstreamFailure),
     /// The client broke its request's body off.
     Client,
+    /// The client's: its `Host` is no host.
+    Host,
+    /// The app has reset the stream, with this code.
+    Reset(Reason),
 }
 
 /// A worker's connections to one app.
@@ -62,6 +74,7 @@ pub struct Pool {
     config: UpstreamConfig,
     shard: Arc<Shard>,
     builder: http1::Builder,
+    mux: Rc<Mux>,
     /// The newest at the back: reuse takes from there, so that those not needed grow old in front.
     idle: RefCell<VecDeque<Box<Conn>>>,
     /// The pool is not empty any more.
@@ -74,8 +87,10 @@ impl Pool {
     pub fn new(target: &Upstream, config: UpstreamConfig, shard: Arc<Shard>) -> Rc<Self> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_BUFFER);
+        let target = Rc::new(target.clone());
         Rc::new(Self {
-            target: Rc::new(target.clone()),
+            mux: Mux::new(&target, config, &shard),
+            target,
             config,
             shard,
             builder,
@@ -102,6 +117,20 @@ impl Pool {
         request: Request<RequestBody>,
         replay: Replay,
     ) -> Result<Answer, SendError> {
+        let mut request = request;
+        if self.speaks_http2(&request) {
+            match self.mux.send(request, replay).await {
+                Ok(response) => return Ok(Answer::Response(response.map(ResponseBody::from))),
+                Err(Failed::Send(error)) => {
+                    if let SendError::App(failure) = error {
+                        self.shard.upstream_failures[failure as usize].inc();
+                    }
+                    return Err(error);
+                }
+                Err(Failed::NotSpoken(unsent)) => request = *unsent,
+            }
+        }
+        translate::to_http1(&mut request);
         let upload = request.body().upload().clone();
         self.exchange(request, replay, &upload).await.map_err(|failure| {
             if upload.is_broken() {
@@ -110,6 +139,15 @@ impl Pool {
             self.shard.upstream_failures[failure as usize].inc();
             SendError::App(failure)
         })
+    }
+
+    /// An upgrade is HTTP/1.1's own affair, also with an app that speaks HTTP/2.
+    fn speaks_http2(&self, request: &Request<RequestBody>) -> bool {
+        match self.config.protocol {
+            Some(UpstreamProtocol::Http1) => false,
+            Some(UpstreamProtocol::H2c) => !request.headers().contains_key(UPGRADE),
+            None => request.version() == Version::HTTP_2 && !self.mux.is_not_spoken(),
+        }
     }
 
     async fn exchange(
@@ -147,11 +185,16 @@ impl Pool {
             let (stream, unread) = conn.into_stream().ok_or(UpstreamFailure::Invalid)?;
             return Ok(Answer::Upgraded { response: response.map(drop), stream, unread });
         }
-        Ok(Answer::Response(response.map(|incoming| self.body_of(Incoming::Http1(incoming), conn, upload))))
+        Ok(Answer::Response(response.map(|incoming| self.body_of(incoming, conn, upload))))
     }
 
     /// Decides who drives the connection while the response's body comes in.
-    fn body_of(self: &Rc<Self>, incoming: Incoming, conn: Box<Conn>, upload: &Upload) -> ResponseBody {
+    fn body_of(
+        self: &Rc<Self>,
+        incoming: hyper::body::Incoming,
+        conn: Box<Conn>,
+        upload: &Upload,
+    ) -> ResponseBody {
         use http_body::Body as _;
         // A short response: all of it is here already. Or an early one: whoever reads the body must not be the
         // one who keeps the upload going, for a client that sends everything before it reads would wait for us
@@ -159,9 +202,9 @@ impl Pool {
         let early = upload.is_open() && !upload.is_held();
         if conn.sender.is_ready() || incoming.is_end_stream() || early {
             self.release(conn, upload);
-            return ResponseBody::new(incoming, None, self, upload);
+            return Driven::new(incoming, None, self, upload).into();
         }
-        ResponseBody::new(incoming, Some(conn), self, upload)
+        Driven::new(incoming, Some(conn), self, upload).into()
     }
 
     /// Takes a connection back, now or when what is still under way on it has come to its end.
@@ -209,8 +252,11 @@ impl Pool {
     pub async fn keep_fresh(self: Rc<Self>) {
         let interval = (self.config.idle / 2).clamp(EXPIRY.0, EXPIRY.1);
         loop {
-            while self.idle.borrow().is_empty() {
-                self.filled.notified().await;
+            while self.idle.borrow().is_empty() && self.mux.is_empty() {
+                tokio::select! {
+                    () = self.filled.notified() => {}
+                    () = self.mux.filled() => {}
+                }
             }
             sleep(interval).await;
             self.expire(Instant::now());
@@ -218,6 +264,7 @@ impl Pool {
     }
 
     fn expire(&self, now: Instant) {
+        self.mux.expire(now);
         let mut idle = self.idle.borrow_mut();
         while idle.front().is_some_and(|conn| now.duration_since(conn.idle_since) >= self.config.idle) {
             idle.pop_front();

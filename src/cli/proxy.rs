@@ -10,8 +10,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::client::read_token;
 use crate::config::{
-    AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, Upstream, UpstreamConfig, parse_addr,
-    parse_bytes, parse_duration,
+    AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, Upstream, UpstreamConfig,
+    UpstreamProtocol, parse_addr, parse_bytes, parse_duration,
 };
 use crate::sidecar::{Sidecar, StartError};
 use crate::telemetry::{self, LogFormat};
@@ -92,6 +92,10 @@ pub(crate) struct ProxyArgs {
     /// A connection to the app must stand within this
     #[arg(long, env = "EBB_CONNECT_TIMEOUT", default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
     connect_timeout: Duration,
+
+    /// What the app is spoken to in [default: what the client speaks]
+    #[arg(long, env = "EBB_UPSTREAM_PROTOCOL", value_enum)]
+    upstream_protocol: Option<UpstreamProtocol>,
 
     /// Client connections at a time [default: from the file descriptor limit]
     #[arg(long, env = "EBB_MAX_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -214,7 +218,11 @@ impl ProxyArgs {
                 max_connections: max_connections(self.max_connections),
                 max_header_bytes: self.max_header_bytes,
             },
-            upstream: UpstreamConfig { idle: self.upstream_idle, connect_timeout: self.connect_timeout },
+            upstream: UpstreamConfig {
+                idle: self.upstream_idle,
+                connect_timeout: self.connect_timeout,
+                protocol: self.upstream_protocol,
+            },
             forwarded: self.forwarded,
             access_log: self.access_log,
             admin: AdminConfig {

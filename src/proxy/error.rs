@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use h2::Reason;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 
@@ -23,6 +24,8 @@ pub enum Error {
     HeaderTooLarge,
     /// The app.
     Upstream(UpstreamFailure),
+    /// The app has reset the stream with this code, which is passed on to a client that speaks HTTP/2.
+    Reset(Reason),
     /// Ourselves: more clients than `--max-connections`.
     Overloaded,
     /// Ourselves: the drain's deadline came before the app's response.
@@ -41,7 +44,9 @@ impl Error {
             | Self::Overloaded
             | Self::DrainDeadline => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(UpstreamFailure::Timeout) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Upstream(UpstreamFailure::Reset | UpstreamFailure::Invalid) => StatusCode::BAD_GATEWAY,
+            Self::Upstream(UpstreamFailure::Reset | UpstreamFailure::Invalid) | Self::Reset(_) => {
+                StatusCode::BAD_GATEWAY
+            }
         }
     }
 
@@ -53,6 +58,7 @@ impl Error {
             Self::HeaderTimeout => "header-timeout",
             Self::HeaderTooLarge => "header-too-large",
             Self::Upstream(failure) => failure.name(),
+            Self::Reset(_) => UpstreamFailure::Reset.name(),
             Self::Overloaded => "overloaded",
             Self::DrainDeadline => "drain-deadline",
         }
@@ -97,6 +103,7 @@ impl fmt::Display for Error {
             Self::Upstream(UpstreamFailure::Timeout) => "the app did not accept a connection in time",
             Self::Upstream(UpstreamFailure::Reset) => "the app ended the connection before its response",
             Self::Upstream(UpstreamFailure::Invalid) => "what the app sent is not HTTP",
+            Self::Reset(_) => "the app has reset the stream",
             Self::Overloaded => "too many connections",
             Self::DrainDeadline => "the pod is going away and its time is up",
         })

@@ -3,10 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::task::{Context, Poll};
 
-use http::header::{EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{EXPECT, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -14,7 +13,7 @@ use tower::Service;
 
 use super::{Body, Error};
 use crate::metrics::UpstreamFailure;
-use crate::upstream::{Answer, Gate, Incoming, Pool, Replay, RequestBody, SendError, Upload};
+use crate::upstream::{Answer, Asked, Gate, Incoming, Pool, Replay, RequestBody, SendError, Upload};
 
 /// Sends requests to the app of one forward.
 #[derive(Debug, Clone)]
@@ -41,10 +40,6 @@ impl Service<Request<Incoming>> for Forward {
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         let replay = replay(&request);
         let gate = expects_continue(&request).then(|| gate(&mut request));
-        if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
-            // Or else hyper takes a GET to have no body.
-            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
         let request = request.map(|body| RequestBody::new(body, gate, &self.upload));
         Box::pin(forward(Rc::clone(&self.pool), request, replay))
     }
@@ -71,17 +66,15 @@ async fn forward(
 
 /// Holds the request's body back until the app says 100 (Continue).
 fn gate(request: &mut Request<Incoming>) -> Gate {
-    let (tell, asked) = oneshot::channel();
-    let tell = Mutex::new(Some(tell));
+    let (tell, told) = oneshot::channel();
+    let asked = Asked::new(tell);
+    request.extensions_mut().insert(asked.clone());
     hyper::ext::on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE
-            && let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take())
-        {
-            // The gate is gone when the exchange has ended meanwhile.
-            let _ = tell.send(());
+        if response.status() == StatusCode::CONTINUE {
+            asked.tell();
         }
     });
-    Gate::new(asked)
+    Gate::new(told)
 }
 
 /// When this request may be sent twice (RFC 9110, section 9.2.2).
@@ -103,6 +96,8 @@ impl From<SendError> for Error {
         match error {
             SendError::App(failure) => Self::Upstream(failure),
             SendError::Client => Self::BadRequest("the request's body broke off"),
+            SendError::Host => Self::BadRequest("the Host field is not valid"),
+            SendError::Reset(reason) => Self::Reset(reason),
         }
     }
 }

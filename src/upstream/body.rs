@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,8 +12,6 @@ use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::Pool;
-use super::conn::Conn;
 use crate::http2::Receiving;
 
 /// A body as it comes in, from the client or the app.
@@ -98,6 +97,8 @@ struct UploadState {
     settling: Cell<usize>,
     /// Counts requests: the body of an earlier one may still be on its way to the app.
     request: Cell<u64>,
+    /// Why the client does not want the response any more, over HTTP/2.
+    reset: Cell<Option<Reason>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,6 +144,17 @@ impl Upload {
         self.0.settling.get() > 0
     }
 
+    /// The code with which the client has reset the exchange.
+    #[must_use]
+    pub fn reset(&self) -> Option<Reason> {
+        self.0.reset.get()
+    }
+
+    /// The client has reset the exchange: what is dropped from now on is dropped for that reason.
+    pub fn set_reset(&self, reason: Reason) {
+        self.0.reset.set(Some(reason));
+    }
+
     /// Says whether the client sends its body though nobody has asked for it.
     pub fn set_client_sends(&self, sends: bool) -> bool {
         self.0.client_sends.replace(sends) != sends
@@ -184,6 +196,26 @@ impl Gate {
         // Dropped unsent means that the response has come without a 100: then the body stays where it is.
         let asked = !self.0.is_terminated() && matches!(Pin::new(&mut self.0).poll(cx), Poll::Ready(Ok(())));
         if asked || client_sends { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Tells a [`Gate`] that the app has said 100 (Continue). Travels in the request's extensions.
+#[derive(Debug, Clone)]
+pub struct Asked(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
+impl Asked {
+    /// For the gate at the other end of `tell`.
+    #[must_use]
+    pub fn new(tell: oneshot::Sender<()>) -> Self {
+        Self(Arc::new(Mutex::new(Some(tell))))
+    }
+
+    /// Opens the gate.
+    pub fn tell(&self) {
+        if let Some(tell) = self.0.lock().ok().and_then(|mut tell| tell.take()) {
+            // The gate is gone when the exchange has ended meanwhile.
+            let _ = tell.send(());
+        }
     }
 }
 
@@ -257,64 +289,5 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         self.ends(UploadStage::Over);
-    }
-}
-
-/// The body of a response. It drives the connection that it comes from and gives it back to the pool.
-#[derive(Debug)]
-pub struct ResponseBody {
-    incoming: Incoming,
-    conn: Option<Box<Conn>>,
-    pool: Rc<Pool>,
-    upload: Upload,
-}
-
-impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, conn: Option<Box<Conn>>, pool: &Rc<Pool>, upload: &Upload) -> Self {
-        Self { incoming, conn, pool: Rc::clone(pool), upload: upload.clone() }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        // Asking for a frame lets the connection know that one is wanted, so it is asked before and after.
-        let this = &mut *self;
-        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(conn) = &mut this.conn
-        {
-            let over = conn.drive(cx).is_ready();
-            polled = Pin::new(&mut this.incoming).poll_frame(cx);
-            if over {
-                this.conn = None;
-            }
-        }
-        let frame = ready!(polled);
-        // Trailers are the last frame, and nobody asks for another.
-        let last = match &frame {
-            Some(Ok(frame)) => frame.is_trailers() || this.incoming.is_end_stream(),
-            _ => true,
-        };
-        if last && let Some(mut conn) = this.conn.take() {
-            // Lets the connection see that the body is over.
-            if conn.drive(cx).is_pending() {
-                this.pool.release(conn, &this.upload);
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

@@ -1,0 +1,489 @@
+//! HTTP/2 to the app: few connections, each with many streams.
+//!
+//! A request that the app has not processed (RFC 9113, sections 6.8 and 8.7: a stream above the GOAWAY's last, or one
+//! reset with `REFUSED_STREAM`) is sent again, once, as long as nothing of its body has been taken from the client.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant, timeout};
+
+use super::body::{Asked, RequestBody, Upload};
+use super::link::Replay;
+use super::stream;
+use super::{SendError, failure_of, translate};
+use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
+use crate::http2::{Broken, CONNECTION_WINDOW, Receiving, STREAM_WINDOW, Sending};
+use crate::metrics::{Shard, UpstreamFailure};
+
+mod greeting;
+
+use greeting::{Greeted, Greeting};
+
+/// Streams on one connection; beyond that another one is opened. An app may allow less.
+const STREAMS: usize = 100;
+
+/// For how long an app that has answered in HTTP/1.1 is not asked in HTTP/2 again.
+const NOT_SPOKEN: Duration = Duration::from_secs(60);
+
+/// The windows of all streams of a connection to the app together: enough for many responses at a time.
+const APP_CONNECTION_WINDOW: u32 = 4 * CONNECTION_WINDOW;
+
+/// A worker's HTTP/2 connections to one app.
+#[derive(Debug)]
+pub(super) struct Mux {
+    target: Rc<Upstream>,
+    config: UpstreamConfig,
+    shard: Arc<Shard>,
+    conns: RefCell<Vec<Rc<Conn>>>,
+    /// Counts attempts to connect; odd while one is under way.
+    attempts: Cell<u64>,
+    /// What became of the last attempt that failed, and which it was.
+    failed: Cell<(u64, UpstreamFailure)>,
+    /// An attempt is over.
+    changed: Notify,
+    not_spoken: Cell<Option<Instant>>,
+}
+
+struct Conn {
+    sender: SendRequest<Bytes>,
+    streams: Cell<usize>,
+    idle_since: Cell<Instant>,
+    /// New streams may be opened on it.
+    open: Cell<bool>,
+}
+
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conn").field("streams", &self.streams).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// As for HTTP/1.1.
+    Send(SendError),
+    /// The app does not speak HTTP/2; the request is as it was.
+    NotSpoken(Box<Request<RequestBody>>),
+}
+
+/// A stream's place on its connection.
+#[derive(Debug)]
+struct Slot {
+    conn: Rc<Conn>,
+    mux: Rc<Mux>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let streams = self.conn.streams.get() - 1;
+        self.conn.streams.set(streams);
+        if streams == 0 {
+            self.conn.idle_since.set(Instant::now());
+            self.mux.shard.upstream_active.add(-1);
+            self.mux.shard.upstream_idle.add(i64::from(self.conn.open.get()));
+        }
+    }
+}
+
+impl Mux {
+    pub(super) fn new(target: &Rc<Upstream>, config: UpstreamConfig, shard: &Arc<Shard>) -> Rc<Self> {
+        Rc::new(Self {
+            target: Rc::clone(target),
+            config,
+            shard: Arc::clone(shard),
+            conns: RefCell::default(),
+            attempts: Cell::new(0),
+            failed: Cell::new((0, UpstreamFailure::Refused)),
+            changed: Notify::new(),
+            not_spoken: Cell::new(None),
+        })
+    }
+
+    /// Whether the app is known to speak HTTP/1.1 only.
+    pub(super) fn is_not_spoken(&self) -> bool {
+        self.not_spoken.get().is_some_and(|since| since.elapsed() < NOT_SPOKEN)
+    }
+
+    /// Sends a request and waits for the head of the response.
+    pub(super) async fn send(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        replay: Replay,
+    ) -> Result<Response<Streamed>, Failed> {
+        let (mut slot, pooled) = match self.checkout().await {
+            Ok(found) => found,
+            Err(NoConn::Failed(failure)) => return Err(Failed::Send(SendError::App(failure))),
+            Err(NoConn::NotSpoken) => return Err(Failed::NotSpoken(Box::new(request))),
+        };
+        let (parts, mut body) = request.into_parts();
+        let Some(mut head) = translate::to_http2(parts) else { return Err(Failed::Send(SendError::Host)) };
+        let mut spare = pooled.then(|| head.clone());
+        loop {
+            let asked = head.extensions_mut().remove::<Asked>();
+            let upload = body.upload().clone();
+            let call = match Call::new(slot, head, body, asked) {
+                Ok(call) => call,
+                Err(failed) => {
+                    // The connection has ended meanwhile; nothing has been sent.
+                    let Some(again) = spare.take() else { return Err(app(UpstreamFailure::Reset)) };
+                    (head, body) = (again, failed);
+                    slot = self.another().await?;
+                    continue;
+                }
+            };
+            let (error, untouched) = match call.answer().await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            if upload.is_broken() {
+                return Err(Failed::Send(SendError::Client));
+            }
+            let Some(error) = error else { return Err(app(UpstreamFailure::Reset)) };
+            let again = unprocessed(&error) || (error.is_io() && pooled && replay == Replay::Unanswered);
+            match (untouched, spare.take()) {
+                (Some(taken), Some(spare)) if again => (head, body) = (spare, taken),
+                _ => return Err(Failed::Send(failure(&error))),
+            }
+            slot = self.another().await?;
+        }
+    }
+
+    /// A second connection for a request whose first one did not do.
+    async fn another(self: &Rc<Self>) -> Result<Slot, Failed> {
+        match self.checkout().await {
+            Ok((slot, _)) => Ok(slot),
+            Err(NoConn::Failed(failure)) => Err(app(failure)),
+            Err(NoConn::NotSpoken) => Err(app(UpstreamFailure::Invalid)),
+        }
+    }
+
+    /// A place on a connection, and whether that had been there before.
+    async fn checkout(self: &Rc<Self>) -> Result<(Slot, bool), NoConn> {
+        let mut waited = false;
+        loop {
+            if let Some(slot) = self.find() {
+                return Ok((slot, !waited));
+            }
+            waited = true;
+            let attempt = self.attempts.get();
+            if attempt % 2 == 1 {
+                // Somebody is connecting; all who wait share what comes of it.
+                let changed = self.changed.notified();
+                changed.await;
+                if let (failed, failure) = self.failed.get()
+                    && failed == attempt
+                {
+                    return Err(if self.is_not_spoken() {
+                        NoConn::NotSpoken
+                    } else {
+                        NoConn::Failed(failure)
+                    });
+                }
+                continue;
+            }
+            let attempt = Attempt::begin(self);
+            // Boxed: it is rare, and would make the future of every request larger.
+            let connected = Box::pin(self.connect()).await;
+            attempt.end(&connected);
+            connected?;
+        }
+    }
+
+    /// The first connection with room, so that there are no more than needed.
+    fn find(self: &Rc<Self>) -> Option<Slot> {
+        let conns = self.conns.borrow();
+        let has_room = |conn: &&Rc<Conn>| {
+            conn.streams.get() < STREAMS.min(conn.sender.current_max_send_streams()).max(1)
+        };
+        let conn = Rc::clone(conns.iter().find(has_room)?);
+        let streams = conn.streams.get();
+        conn.streams.set(streams + 1);
+        if streams == 0 {
+            self.shard.upstream_idle.add(-1);
+            self.shard.upstream_active.add(1);
+        }
+        Some(Slot { conn, mux: Rc::clone(self) })
+    }
+
+    async fn connect(self: &Rc<Self>) -> Result<(), NoConn> {
+        let limit = self.config.connect_timeout;
+        let stream = stream::connect(&self.target, limit).await;
+        let stream = stream.map_err(|error| NoConn::Failed(failure_of(&error)))?;
+        let (io, greeted) = Greeting::new(stream);
+        let handshake = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(APP_CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEADERS)
+            .handshake::<_, Bytes>(io);
+        let (sender, mut driver) = handshake.await.map_err(|_| NoConn::Failed(UpstreamFailure::Reset))?;
+        let greeting = poll_fn(|cx| {
+            let over = Pin::new(&mut driver).poll(cx).is_ready();
+            match greeted.get() {
+                Greeted::NotYet if !over => Poll::Pending,
+                greeted => Poll::Ready(greeted),
+            }
+        });
+        match timeout(limit, greeting).await {
+            Ok(Greeted::Yes) => {}
+            Ok(Greeted::Http1) => return Err(self.cannot_speak()),
+            // Closed without a word: what an app does that knows HTTP/1.1 only, or one that is going away.
+            Ok(Greeted::NotYet) => return Err(NoConn::Failed(UpstreamFailure::Reset)),
+            Ok(Greeted::Other) => return Err(NoConn::Failed(UpstreamFailure::Invalid)),
+            Err(_) => return Err(NoConn::Failed(UpstreamFailure::Timeout)),
+        }
+        let conn = Rc::new(Conn {
+            sender,
+            streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            open: Cell::new(true),
+        });
+        self.conns.borrow_mut().push(Rc::clone(&conn));
+        self.shard.upstream_idle.add(1);
+        let mux = Rc::clone(self);
+        let weak = Rc::downgrade(&conn);
+        tokio::task::spawn_local(async move {
+            // Its errors reach whoever waits for a response.
+            let _ = driver.await;
+            if let Some(conn) = weak.upgrade() {
+                mux.forget(&conn);
+            }
+        });
+        Ok(())
+    }
+
+    /// Notes that the app speaks HTTP/1.1 only, unless we were told otherwise.
+    fn cannot_speak(&self) -> NoConn {
+        if self.config.protocol == Some(UpstreamProtocol::H2c) {
+            return NoConn::Failed(UpstreamFailure::Invalid);
+        }
+        if self.not_spoken.replace(Some(Instant::now())).is_none() {
+            tracing::info!(app = %self.target, "the app does not speak HTTP/2: HTTP/2 clients' requests go to it in HTTP/1.1");
+        }
+        NoConn::NotSpoken
+    }
+
+    /// Nothing new goes to this connection; what is under way on it goes on.
+    fn forget(&self, conn: &Rc<Conn>) {
+        let mut conns = self.conns.borrow_mut();
+        if let Some(at) = conns.iter().position(|other| Rc::ptr_eq(other, conn)) {
+            conns.swap_remove(at);
+            conn.open.set(false);
+            if conn.streams.get() == 0 {
+                self.shard.upstream_idle.add(-1);
+            }
+        }
+    }
+
+    /// Drops the connections that have carried nothing for `--upstream-idle`; they say GOAWAY.
+    pub(super) fn expire(&self, now: Instant) {
+        self.conns.borrow_mut().retain(|conn| {
+            let keep = conn.streams.get() > 0 || now.duration_since(conn.idle_since.get()) < self.config.idle;
+            if !keep {
+                self.shard.upstream_idle.add(-1);
+            }
+            keep
+        });
+    }
+
+    /// Waits for a connection.
+    pub(super) async fn filled(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.conns.borrow().is_empty()
+    }
+}
+
+/// The largest response head from the app.
+const MAX_HEADERS: u32 = 256 << 10;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy)]
+enum NoConn {
+    Failed(UpstreamFailure),
+    NotSpoken,
+}
+
+/// One attempt to connect at a time; those who wait hear of its end, whatever ends it.
+struct Attempt<'a>(&'a Mux);
+
+impl<'a> Attempt<'a> {
+    fn begin(mux: &'a Mux) -> Self {
+        mux.attempts.set(mux.attempts.get() + 1);
+        Self(mux)
+    }
+
+    fn end(self, outcome: &Result<(), NoConn>) {
+        if let Err(no_conn) = outcome {
+            let failure = match no_conn {
+                NoConn::Failed(failure) => *failure,
+                NoConn::NotSpoken => UpstreamFailure::Invalid,
+            };
+            self.0.failed.set((self.0.attempts.get(), failure));
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.attempts.set(self.0.attempts.get() + 1);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// A request on its stream.
+struct Call {
+    slot: Slot,
+    response: ResponseFuture,
+    /// The request's body, until it has been sent.
+    sending: Option<Sending<RequestBody>>,
+    /// What is left when it has been: the handle to reset the stream with.
+    sent: Option<SendStream<Bytes>>,
+    upload: Upload,
+    asked: Option<Asked>,
+}
+
+impl Call {
+    /// Gives the body back if the connection has ended.
+    fn new(
+        slot: Slot,
+        head: Request<()>,
+        body: RequestBody,
+        asked: Option<Asked>,
+    ) -> Result<Self, RequestBody> {
+        let upload = body.upload().clone();
+        let end = body.is_end_stream();
+        let mut sender = slot.conn.sender.clone();
+        match sender.send_request(head, end) {
+            Ok((response, stream)) if end => {
+                Ok(Self { slot, response, sending: None, sent: Some(stream), upload, asked })
+            }
+            Ok((response, stream)) => Ok(Self {
+                slot,
+                response,
+                sending: Some(Sending::new(body, stream)),
+                sent: None,
+                upload,
+                asked,
+            }),
+            Err(_) => {
+                slot.mux.forget(&slot.conn);
+                Err(body)
+            }
+        }
+    }
+
+    /// Waits for the head of the response. With an error comes the body, if nothing of it has been taken.
+    async fn answer(mut self) -> Result<Response<Streamed>, (Option<h2::Error>, Option<RequestBody>)> {
+        match poll_fn(|cx| self.poll_answer(cx)).await {
+            Ok(response) => Ok(response.map(|body| self.into_body(body))),
+            Err(error) => {
+                let body = self.sending.take().and_then(Sending::into_untouched);
+                if error.as_ref().is_some_and(h2::Error::is_go_away) {
+                    self.slot.mux.forget(&self.slot.conn);
+                }
+                Err((error, body))
+            }
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Option<h2::Error>>> {
+        if self.asked.is_some()
+            && let Poll::Ready(Some(Ok(informational))) = self.response.poll_informational(cx)
+            && informational.status() == StatusCode::CONTINUE
+            && let Some(asked) = self.asked.take()
+        {
+            asked.tell();
+        }
+        if let Some(sending) = &mut self.sending {
+            match sending.poll(cx) {
+                Poll::Ready(Err(Broken::Source(error))) => {
+                    sending.reset(error.reset().unwrap_or(Reason::CANCEL));
+                    return Poll::Ready(Err(None));
+                }
+                // What the app says to that is in its response.
+                Poll::Ready(Ok(()) | Err(Broken::Reset(_) | Broken::Gone)) => {
+                    self.sent = self.sending.take().map(Sending::into_stream);
+                }
+                Poll::Pending => {}
+            }
+        }
+        Pin::new(&mut self.response).poll(cx).map_err(Some)
+    }
+
+    /// The response's body. What is left of the request's goes on by itself: whoever reads the one must not be the
+    /// one who moves the other.
+    fn into_body(mut self, stream: RecvStream) -> Streamed {
+        let slot = Rc::new(self.slot);
+        if let Some(mut sending) = self.sending.take() {
+            let (slot, settling) = (Rc::clone(&slot), self.upload.settling());
+            tokio::task::spawn_local(async move {
+                if let Err(Broken::Source(error)) = poll_fn(|cx| sending.poll(cx)).await {
+                    sending.reset(error.reset().unwrap_or(Reason::CANCEL));
+                }
+                drop((slot, settling));
+            });
+        }
+        Streamed {
+            incoming: Receiving::new(stream),
+            sent: self.sent.take(),
+            upload: self.upload,
+            _slot: slot,
+        }
+    }
+}
+
+/// The body of a response that comes on a stream.
+#[derive(Debug)]
+pub(super) struct Streamed {
+    pub(super) incoming: Receiving,
+    sent: Option<SendStream<Bytes>>,
+    upload: Upload,
+    _slot: Rc<Slot>,
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        // Not wanted any more: the app hears why.
+        if !self.incoming.is_end_stream()
+            && let (Some(sent), Some(reason)) = (&mut self.sent, self.upload.reset())
+        {
+            sent.send_reset(reason);
+        }
+    }
+}
+
+/// The app has not looked at the request.
+fn unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
+}
+
+fn failure(error: &h2::Error) -> SendError {
+    match error.reason() {
+        Some(reason) if error.is_reset() && error.is_remote() => SendError::Reset(reason),
+        Some(Reason::REFUSED_STREAM) if error.is_remote() => SendError::Reset(Reason::REFUSED_STREAM),
+        Some(_) if error.is_library() => SendError::App(UpstreamFailure::Invalid),
+        // Not processed, but the body is gone: the client may send it again.
+        Some(_) if unprocessed(error) => SendError::Reset(Reason::REFUSED_STREAM),
+        _ => SendError::App(UpstreamFailure::Reset),
+    }
+}
+
+fn app(failure: UpstreamFailure) -> Failed {
+    Failed::Send(SendError::App(failure))
+}
