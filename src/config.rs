@@ -47,6 +47,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// The largest request head, in bytes.
     pub max_header_bytes: usize,
+    /// An HTTP/2 client that has been silent for this long is pinged; zero: never.
+    pub http2_keepalive: Duration,
 }
 
 /// How the app is spoken to.

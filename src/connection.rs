@@ -33,6 +33,7 @@ use crate::proxy::{self, Busy, Exchange, Route};
 
 mod heads;
 mod http1;
+mod http2;
 mod linger;
 mod parked;
 mod roster;
@@ -57,6 +58,7 @@ pub struct Site {
     /// Whose connections are not noted.
     pub probers: Rc<Probers>,
     builder: hyper_http1::Builder,
+    http2: h2::server::Builder,
     refusing: Cell<usize>,
 }
 
@@ -88,6 +90,7 @@ impl Site {
             arrivals: Arc::clone(arrivals),
             probers: Rc::clone(probers),
             builder,
+            http2: http2::builder(limits),
             refusing: Cell::new(0),
         })
     }
@@ -95,13 +98,10 @@ impl Site {
     /// Takes a connection that was just accepted, as a task of its own. `rescued`: out of the accept queue of
     /// a listener that is about to close.
     pub fn take(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, rescued: bool) {
-        let Some(member) = self.roster.admit(&self.route.shard) else {
+        let Some(member) = self.roster.admit(&self.route.shard, rescued) else {
             self.refuse(stream);
             return;
         };
-        if rescued {
-            self.route.shard.ends[Protocol::Http1 as usize][End::Rescued as usize].inc();
-        }
         let busy = Busy::new(Protocol::Http1, member.seat.accepted);
         let exchange = Exchange::new(&self.route, self.roster.view(), client, busy);
         let client = Client {
@@ -209,7 +209,7 @@ impl Client {
                 }
                 // Boxed: hyper's state is large, and a parked connection should not have room for it.
                 Next::Serve(stream, unread) => Box::pin(http1::serve(&self, stream, unread)).await,
-                Next::Http2(stream, first) => Box::pin(http1::serve(&self, stream, first)).await,
+                Next::Http2(stream, first) => Box::pin(http2::serve(&self, stream, first)).await,
                 Next::Linger(stream) => {
                     linger::after_response(&self.member, stream).await;
                     Next::Closed

@@ -25,7 +25,7 @@ mod forward;
 mod headers;
 mod in_flight;
 
-pub use body::Body;
+pub use body::{Body, BodyError};
 pub use error::Error;
 use forward::Forward;
 use headers::{Headers, HeadersLayer};

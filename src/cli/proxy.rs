@@ -85,6 +85,10 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "EBB_HEADER_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
     header_timeout: Duration,
 
+    /// An HTTP/2 client that has been silent for this long is pinged, and dropped when it does not answer within 20 s; 0 turns that off
+    #[arg(long, env = "EBB_HTTP2_KEEPALIVE", default_value = "60s", value_name = "DURATION", value_parser = parse_duration)]
+    http2_keepalive: Duration,
+
     /// Unused connections to the app are dropped after this; keep it below the app's own keep-alive
     #[arg(long, env = "EBB_UPSTREAM_IDLE", default_value = "1s", value_name = "DURATION", value_parser = parse_duration)]
     upstream_idle: Duration,
@@ -217,6 +221,7 @@ impl ProxyArgs {
                 header_timeout: self.header_timeout,
                 max_connections: max_connections(self.max_connections),
                 max_header_bytes: self.max_header_bytes,
+                http2_keepalive: self.http2_keepalive,
             },
             upstream: UpstreamConfig {
                 idle: self.upstream_idle,

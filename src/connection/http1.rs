@@ -92,7 +92,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
             client.member.ends(End::Cut);
             Next::Closed
         }
-        Ended::Gone | Ended::Ordered(Order::Probe) => Next::Closed,
+        Ended::Gone | Ended::Ordered(Order::Probe | Order::Tell | Order::Ping) => Next::Closed,
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) fn refuse(client: &Client, mut stream: ClientStream, error: Error) ->
     }
 }
 
-fn client_ip(client: &Client) -> HeaderValue {
+pub(super) fn client_ip(client: &Client) -> HeaderValue {
     let ip = client.addr.ip().to_canonical().to_string();
     HeaderValue::try_from(ip).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }

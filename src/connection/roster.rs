@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use crate::config::Limits;
 use crate::drain::watch::{Orders, Subscriber, View};
 use crate::drain::{Phase, notice};
-use crate::metrics::{End, Protocol, Shard};
+use crate::metrics::{End, Gauge, Protocol, Shard};
 use crate::sys;
 
 /// An HTTP connection without a request for this long is parked; in a drain, one that has been told to go is
@@ -58,6 +58,12 @@ pub(super) enum Stage {
     Tunnel,
     /// A tunnel whose app has ended its side.
     HalfTunnel,
+    /// HTTP/2, without a stream.
+    Quiet,
+    /// HTTP/2, with streams.
+    Streams,
+    /// HTTP/2, told to go.
+    Leaving,
     /// Our last byte is sent; what the client still sends is discarded.
     Lingering,
 }
@@ -71,6 +77,10 @@ pub(super) enum Order {
     HeadTimeout,
     /// It takes too long for a drain: the same, but the client might have come to its end.
     HeadCutShort,
+    /// Tell the client to go (HTTP/2; over HTTP/1.1 that takes a response).
+    Tell,
+    /// Nothing has come for a while: ask for a sign of life.
+    Ping,
     /// Look whether the client is still there, and what it does.
     Probe,
     /// End now, saying what the protocol has for it.
@@ -86,6 +96,8 @@ pub(super) struct Seat {
     pub(super) stage: Cell<Stage>,
     /// Since when it has been in this stage.
     pub(super) since: Cell<Instant>,
+    /// When bytes came last, over HTTP/2.
+    pub(super) heard: Cell<Instant>,
     /// The request's body is held back until the app asks for it, or the client sends it unasked.
     pub(super) held: Cell<bool>,
     order: Cell<Option<Order>>,
@@ -127,6 +139,12 @@ impl Seat {
         }
     }
 
+    /// Whether nothing has come for so long that the client may be gone.
+    fn is_silent(&self, limits: &Limits, now: Instant) -> bool {
+        !limits.http2_keepalive.is_zero()
+            && now.saturating_duration_since(self.heard.get()) >= limits.http2_keepalive
+    }
+
     /// What is due at `now`.
     fn due(&self, view: &View, limits: &Limits, probe: bool, now: Instant) -> Option<Order> {
         if view.cut() {
@@ -147,6 +165,10 @@ impl Seat {
             Stage::Exchange => (probe || self.held.get()).then_some(Order::Probe),
             Stage::Upload if age >= limits.idle_timeout => Some(Order::Close),
             Stage::Upload if self.told(view, now) && age >= HEAD_IN_DRAIN => Some(Order::Close),
+            Stage::Quiet | Stage::Streams if self.told(view, now) => Some(Order::Tell),
+            Stage::Quiet if age >= limits.idle_timeout => Some(Order::Close),
+            Stage::Quiet | Stage::Streams if self.is_silent(limits, now) => Some(Order::Ping),
+            Stage::Leaving if !view.ended() => Some(Order::Probe),
             // What the client has taken is watched closely: a drain may wait for nothing else.
             Stage::Lingering => Some(Order::Probe),
             _ if view.ended() => Some(Order::Close),
@@ -193,8 +215,9 @@ impl Roster {
         &self.view
     }
 
-    /// Gives a new connection its seat; none when there are `--max-connections` already.
-    pub(super) fn admit(self: &Rc<Self>, shard: &Arc<Shard>) -> Option<Member> {
+    /// Gives a new connection its seat; none when there are `--max-connections` already. `rescued`: out of the accept
+    /// queue of a listener that is about to close.
+    pub(super) fn admit(self: &Rc<Self>, shard: &Arc<Shard>, rescued: bool) -> Option<Member> {
         if self.total.fetch_add(1, Relaxed) >= self.limits.max_connections {
             self.total.fetch_sub(1, Relaxed);
             return None;
@@ -204,6 +227,7 @@ impl Roster {
             accepted: now,
             stage: Cell::new(Stage::Parked),
             since: Cell::new(now),
+            heard: Cell::new(now),
             held: Cell::new(false),
             order: Cell::new(None),
             notice: Cell::new((self.view.phase() == Phase::LameDuck).then(|| notice::newcomer(now))),
@@ -214,17 +238,18 @@ impl Roster {
             self.populated.notify_one();
         }
         let key = seats.insert(Rc::clone(&seat));
-        let protocol = Protocol::Http1;
-        shard.accepted[protocol as usize].inc();
-        shard.idle[protocol as usize].add(1);
-        Some(Member {
+        let member = Member {
             seat,
             key,
             roster: Rc::clone(self),
             shard: Arc::clone(shard),
-            protocol: Cell::new(protocol),
+            protocol: Cell::new(Protocol::Http1),
+            known: Cell::new(false),
+            rescued,
             end: Cell::new(End::Finished),
-        })
+        };
+        member.gauge().add(1);
+        Some(member)
     }
 
     /// Waits until there are no connections.
@@ -302,6 +327,10 @@ pub(super) struct Member {
     roster: Rc<Roster>,
     pub(super) shard: Arc<Shard>,
     protocol: Cell<Protocol>,
+    /// It has said what it speaks, and is counted.
+    known: Cell<bool>,
+    /// Out of the accept queue.
+    rescued: bool,
     end: Cell<End>,
 }
 
@@ -327,10 +356,21 @@ impl Member {
 
     /// From here on the connection is something else.
     pub(super) fn speaks(&self, protocol: Protocol) {
-        self.shard.idle[self.protocol.get() as usize].add(-1);
-        self.shard.active[protocol as usize].add(1);
-        self.shard.accepted[protocol as usize].inc();
+        self.gauge().add(-1);
         self.protocol.set(protocol);
+        self.gauge().add(1);
+        self.shard.accepted[protocol as usize].inc();
+        self.known.set(true);
+    }
+
+    /// Where the connection is counted while no exchange is under way.
+    fn gauge(&self) -> &Gauge {
+        let protocol = self.protocol.get();
+        let of_state = match protocol {
+            Protocol::Http1 | Protocol::Http2 => &self.shard.idle,
+            Protocol::WebSocket | Protocol::Upgrade | Protocol::Tcp => &self.shard.active,
+        };
+        &of_state[protocol as usize]
     }
 }
 
@@ -338,10 +378,16 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.roster.total.fetch_sub(1, Relaxed);
         let protocol = self.protocol.get();
-        let of_state = if protocol == Protocol::Http1 { &self.shard.idle } else { &self.shard.active };
-        of_state[protocol as usize].add(-1);
+        self.gauge().add(-1);
+        if !self.known.get() {
+            self.shard.accepted[protocol as usize].inc();
+        }
         if self.roster.view.phase() != Phase::Serving {
-            self.shard.ends[protocol as usize][self.end.get() as usize].inc();
+            let ends = &self.shard.ends[protocol as usize];
+            ends[self.end.get() as usize].inc();
+            if self.rescued {
+                ends[End::Rescued as usize].inc();
+            }
         }
         let mut seats = self.roster.seats.borrow_mut();
         seats.remove(self.key);

@@ -16,7 +16,7 @@ use super::http1;
 use super::roster::{Order, Stage};
 use super::stream::ClientStream;
 use super::{Client, Next};
-use crate::metrics::End;
+use crate::metrics::{End, Protocol};
 use crate::proxy::Error;
 
 /// What an HTTP/2 client says first.
@@ -63,6 +63,7 @@ pub(super) async fn sniff(client: &Client, mut stream: ClientStream) -> Next {
         First::Nothing => Next::Park(stream),
         First::Http1(bytes) => {
             client.fresh.set(false);
+            client.member.speaks(Protocol::Http1);
             Next::Serve(stream, bytes)
         }
         First::Http2(bytes) => {

@@ -4,11 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::Error;
+use super::error::is_grpc;
 use super::in_flight::Guard;
+use crate::metrics::UpstreamFailure;
 use crate::upstream::{self, ResponseBody, Stream};
 
 /// A response's body.
@@ -16,7 +19,18 @@ use crate::upstream::{self, ResponseBody, Stream};
 pub struct Body {
     kind: Kind,
     guard: Option<Guard>,
-    ends_cleanly: bool,
+    ending: Ending,
+}
+
+/// What a response that is not over can end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Nothing: it has to be cut, so that half of it does not look whole.
+    Cut,
+    /// As if it were whole: it has no end of its own.
+    Clean,
+    /// Trailers with a status that has the client try elsewhere.
+    Grpc,
 }
 
 #[derive(Debug)]
@@ -46,16 +60,30 @@ impl Body {
         Self::of(Kind::Text(text))
     }
 
-    pub(super) fn app(body: ResponseBody, head: &HeaderMap) -> Self {
-        Self { ends_cleanly: has_no_end_of_its_own(head), ..Self::of(Kind::App(body)) }
+    /// The app's body, on its way to a client that speaks `version`.
+    pub(super) fn app(body: ResponseBody, head: &HeaderMap, version: Version) -> Self {
+        let ending = if version == Version::HTTP_2 && is_grpc(head) {
+            Ending::Grpc
+        } else if has_no_end_of_its_own(head) {
+            Ending::Clean
+        } else {
+            Ending::Cut
+        };
+        Self { ending, ..Self::of(Kind::App(body)) }
     }
 
     pub(super) fn upgrade(stream: Stream, unread: Bytes) -> Self {
         Self::of(Kind::Upgrade(stream, unread))
     }
 
+    /// Ends a gRPC response with trailers of our own.
+    fn end_grpc(&mut self, error: Error) -> Option<Result<Frame<Bytes>, BodyError>> {
+        self.kind = Kind::Empty;
+        Some(Ok(Frame::trailers(error.grpc_status())))
+    }
+
     fn of(kind: Kind) -> Self {
-        Self { kind, guard: None, ends_cleanly: false }
+        Self { kind, guard: None, ending: Ending::Cut }
     }
 
     pub(super) fn guarded(mut self, guard: Guard) -> Self {
@@ -103,14 +131,24 @@ impl HttpBody for Body {
             return Poll::Ready(text);
         };
         if this.guard.as_ref().is_some_and(Guard::deadline_passed) {
-            let clean = this.ends_cleanly && body.size_hint().exact().is_none();
-            return Poll::Ready(if clean { None } else { Some(Err(BodyError::Deadline)) });
+            let whole = body.size_hint().exact().is_some();
+            return Poll::Ready(match this.ending {
+                Ending::Clean if !whole => None,
+                Ending::Grpc => this.end_grpc(Error::DrainDeadline),
+                _ => Some(Err(BodyError::Deadline)),
+            });
         }
         let frame = ready!(Pin::new(body).poll_frame(cx));
         if let (Some(Ok(frame)), Some(guard)) = (&frame, &mut this.guard) {
             guard.sent(frame.data_ref().map_or(0, Bytes::len));
         }
-        Poll::Ready(frame.map(|result| result.map_err(BodyError::App)))
+        match frame {
+            // A reset is passed on as it is; the end of the whole connection is not the app's answer.
+            Some(Err(error)) if this.ending == Ending::Grpc && error.reset().is_none() => {
+                Poll::Ready(this.end_grpc(Error::Upstream(UpstreamFailure::Reset)))
+            }
+            frame => Poll::Ready(frame.map(|result| result.map_err(BodyError::App))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,13 +5,44 @@ use std::fmt;
 use bytes::Bytes;
 use h2::Reason;
 use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 
 use super::Body;
 use crate::metrics::UpstreamFailure;
 
 /// Carries [`Error::reason`] to the client.
 const EBB_ERROR: HeaderName = HeaderName::from_static("ebb-error");
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// How an error is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A status and a line of text.
+    Text,
+    /// A gRPC response that consists of trailers only.
+    Grpc,
+}
+
+impl Form {
+    /// What a request's sender understands.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
+            Self::Grpc
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// Whether a message is gRPC: `application/grpc`, alone or with `+proto` or the like.
+pub(super) fn is_grpc(head: &HeaderMap) -> bool {
+    let value = head.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    value
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
 
 /// Why ebb answers instead of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +95,48 @@ impl Error {
         }
     }
 
-    /// The response, with a one-line text body.
+    /// The status that says the same in gRPC. Where the client should simply try again, elsewhere, it is 14
+    /// (`UNAVAILABLE`), the only one that all clients may repeat.
+    fn grpc_code(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "13", // INTERNAL
+            Self::HeaderTooLarge => "8", // RESOURCE_EXHAUSTED
+            _ => "14",
+        }
+    }
+
+    /// The fields that end a gRPC response.
     #[must_use]
-    pub fn response(self) -> Response<Body> {
+    pub fn grpc_status(self) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(4);
+        fields.insert(GRPC_STATUS, HeaderValue::from_static(self.grpc_code()));
+        // Our texts need no percent-encoding: they are plain ASCII without a percent sign.
+        if let Ok(message) = HeaderValue::from_str(&format!("ebb: {self}")) {
+            fields.insert(GRPC_MESSAGE, message);
+        }
+        fields.insert(EBB_ERROR, HeaderValue::from_static(self.reason()));
+        fields
+    }
+
+    /// The response, as the request's kind has it: with a one-line text body, or trailers only.
+    #[must_use]
+    pub fn response(self, form: Form) -> Response<Body> {
+        let mut response = match form {
+            Form::Text => self.text_response(),
+            Form::Grpc => {
+                let mut response = Response::new(Body::text(Bytes::new()));
+                *response.headers_mut() = self.grpc_status();
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                response
+            }
+        };
+        if let Self::Reset(reason) = self {
+            response.extensions_mut().insert(reason);
+        }
+        response
+    }
+
+    fn text_response(self) -> Response<Body> {
         let text = format!("{self}\n");
         let mut response = Response::new(Body::text(Bytes::from(text)));
         *response.status_mut() = self.status();

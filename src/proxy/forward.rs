@@ -51,10 +51,11 @@ async fn forward(
     replay: Replay,
 ) -> Result<Response<Body>, Error> {
     let wants_upgrade = request.headers().contains_key(UPGRADE);
+    let version = request.version();
     match pool.send(request, replay).await? {
         Answer::Response(response) => {
             let (parts, body) = response.into_parts();
-            let body = Body::app(body, &parts.headers);
+            let body = Body::app(body, &parts.headers, version);
             Ok(Response::from_parts(parts, body))
         }
         Answer::Upgraded { response, stream, unread } if wants_upgrade => {

@@ -76,7 +76,8 @@ where
         let h2c =
             seen.has(Seen::UPGRADE) && headers.get_all(UPGRADE).iter().any(|value| has_token(value, b"h2c"));
         remove_hop_by_hop(headers, seen, !h2c);
-        forwarded(headers, self.forwarded, &self.client);
+        let host = (self.forwarded != Forwarded::Off).then(|| host(&request)).flatten();
+        forwarded(request.headers_mut(), self.forwarded, &self.client, host);
         Rewriting::Asked { asked: self.inner.call(request) }
     }
 }
@@ -150,6 +151,9 @@ impl Seen {
 /// Brings a request into the form that an origin server expects (RFC 9112, section 3.2): origin-form (or `*`),
 /// one `Host`, and the version that we speak ourselves.
 fn normalise(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Error> {
+    if request.version() == Version::HTTP_2 {
+        return normalise_http2(request, seen);
+    }
     if request.method() == Method::CONNECT {
         return Err(Error::BadRequest("CONNECT asks for a forward proxy, and this is none"));
     }
@@ -181,6 +185,35 @@ fn normalise(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Error> {
     }
     *request.version_mut() = Version::HTTP_11;
     Ok(())
+}
+
+/// The same for HTTP/2, which keeps its own form: the target's authority is the host, and `Host` stands in where there
+/// is none (RFC 9113, section 8.3.1).
+fn normalise_http2(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Error> {
+    if request.method() == Method::CONNECT {
+        return Err(Error::BadRequest("CONNECT asks for a forward proxy, and this is none"));
+    }
+    match request.uri().authority() {
+        Some(authority) if authority.as_str().contains('@') => {
+            Err(Error::BadRequest("a user has no place in the request's :authority"))
+        }
+        Some(_) => {
+            if seen.has(Seen::HOST) {
+                request.headers_mut().remove(HOST);
+            }
+            Ok(())
+        }
+        None if request.headers().get_all(HOST).iter().count() == 1 => Ok(()),
+        None => Err(Error::BadRequest("an HTTP/2 request has an :authority")),
+    }
+}
+
+/// What the client calls us.
+fn host(request: &Request<Incoming>) -> Option<HeaderValue> {
+    match request.uri().authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers().get(HOST).cloned(),
+    }
 }
 
 fn host_of(authority: &Authority) -> Result<HeaderValue, Error> {
@@ -252,23 +285,21 @@ fn is_plainly_chunked(headers: &HeaderMap) -> bool {
 }
 
 /// Says where the request came from.
-fn forwarded(headers: &mut HeaderMap, how: Forwarded, client: &HeaderValue) {
+fn forwarded(headers: &mut HeaderMap, how: Forwarded, client: &HeaderValue, host: Option<HeaderValue>) {
     match how {
         Forwarded::Off => {}
         Forwarded::Replace => {
             headers.insert(X_FORWARDED_FOR, client.clone());
             headers.insert(X_FORWARDED_PROTO, PROTO);
-            if let Some(host) = headers.get(HOST).cloned() {
+            if let Some(host) = host {
                 headers.insert(X_FORWARDED_HOST, host);
             }
         }
         Forwarded::Append => {
             append_client(headers, client);
             headers.entry(X_FORWARDED_PROTO).or_insert(PROTO);
-            if !headers.contains_key(X_FORWARDED_HOST)
-                && let Some(host) = headers.get(HOST).cloned()
-            {
-                headers.insert(X_FORWARDED_HOST, host);
+            if let Some(host) = host {
+                headers.entry(X_FORWARDED_HOST).or_insert(host);
             }
         }
     }
@@ -355,16 +386,17 @@ mod tests {
             ])
         };
         let mut headers = sent();
-        forwarded(&mut headers, Forwarded::Append, &client);
+        let host = Some(HeaderValue::from_static("shop"));
+        forwarded(&mut headers, Forwarded::Append, &client, host.clone());
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "shop");
         let mut headers = sent();
-        forwarded(&mut headers, Forwarded::Replace, &client);
+        forwarded(&mut headers, Forwarded::Replace, &client, host.clone());
         assert_eq!(headers["x-forwarded-for"], "10.0.0.9");
         assert_eq!(headers["x-forwarded-proto"], "http");
         let mut headers = sent();
-        forwarded(&mut headers, Forwarded::Off, &client);
+        forwarded(&mut headers, Forwarded::Off, &client, host);
         assert_eq!(headers, sent());
     }
 }

@@ -11,6 +11,7 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use super::error::Form;
 use super::{Body, Error, Route};
 use crate::drain::watch::View;
 use crate::metrics::{Protocol, Shard};
@@ -195,7 +196,8 @@ where
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let guard = self.exchange.begin(&request);
-        Answering { inner: self.inner.call(request), guard: Some(guard) }
+        let form = Form::of(&request);
+        Answering { inner: self.inner.call(request), guard: Some(guard), form }
     }
 }
 
@@ -206,6 +208,7 @@ where
 pub struct Answering<F> {
     inner: F,
     guard: Option<Guard>,
+    form: Form,
 }
 
 impl<F: Future<Output = Result<Response<Body>, Error>> + Unpin> Future for Answering<F> {
@@ -214,8 +217,8 @@ impl<F: Future<Output = Result<Response<Body>, Error>> + Unpin> Future for Answe
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let late = self.guard.as_ref().is_some_and(Guard::deadline_passed);
         let response = match Pin::new(&mut self.inner).poll(cx) {
-            Poll::Ready(result) => result.unwrap_or_else(Error::response),
-            Poll::Pending if late => Error::DrainDeadline.response(),
+            Poll::Ready(result) => result.unwrap_or_else(|error| error.response(self.form)),
+            Poll::Pending if late => Error::DrainDeadline.response(self.form),
             Poll::Pending => return Poll::Pending,
         };
         let guard = self.guard.take().map(|mut guard| {

@@ -7,6 +7,7 @@ const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(600),
     header_timeout: Duration::from_secs(30),
     max_connections: 10,
+    http2_keepalive: Duration::from_secs(60),
     max_header_bytes: 8192,
 };
 

@@ -1,0 +1,279 @@
+//! HTTP/2: many streams on one connection, told to go by GOAWAY.
+//!
+//! The connection and its streams are one task: a stream that has something to say and the connection that writes it
+//! are polled together. Told to go, the client first hears GOAWAY with the highest stream number and a ping: its
+//! answer shows which streams it had opened before it knew, and those are finished (RFC 9113, section 6.8). A client that
+//! never answers the ping gets no new streams after a while, and the second GOAWAY when there are none left.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::AsFd as _;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use http::header::EXPECT;
+use http::{HeaderValue, Request, Response};
+use tokio::time::{Duration, Instant};
+use tower::Service as _;
+
+use super::http1;
+use super::roster::{Order, Stage};
+use super::stream::ClientStream;
+use super::{Client, Next};
+use crate::config::Limits;
+use crate::http2::{CONNECTION_WINDOW, Receiving, STREAM_WINDOW};
+use crate::metrics::{End, Protocol};
+use crate::proxy::{self, Busy, Exchange};
+use crate::sys;
+use crate::upstream::Incoming;
+
+mod budget;
+mod conversation;
+mod wire;
+
+use budget::Budget;
+use conversation::{Conversation, Outcome};
+use wire::{Io, Wire};
+
+/// Streams that a client may have open at a time.
+const STREAMS: u32 = 250;
+
+/// How long the ping behind the first GOAWAY may take. Then no new streams are accepted: clients may always repeat
+/// what was refused (RFC 9113, section 8.7).
+const ACK: Duration = Duration::from_secs(2);
+
+/// A keep-alive ping is answered within this, or the client is taken to be gone.
+const PONG: Duration = Duration::from_secs(20);
+
+/// The settings of every connection.
+pub(super) fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
+    builder
+}
+
+/// Why the connection is not driven any further.
+enum Ended {
+    Over,
+    Broke(h2::Error),
+    /// It does not answer.
+    Dead,
+    Cut,
+}
+
+/// Serves streams until the connection is over.
+pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -> Next {
+    let seat = &client.member.seat;
+    client.member.speaks(Protocol::Http2);
+    let busy = Busy::new(Protocol::Http2, Instant::now());
+    seat.enter(Stage::Quiet, busy.idle_since());
+    let wire = Wire::new(stream, first, seat);
+    let handshake = client.site.http2.handshake::<_, Bytes>(Io(Rc::clone(&wire)));
+    let Some(Ok(connection)) = unless_cut(client, handshake).await else { return Next::Closed };
+    let mut session = Session {
+        client,
+        connection,
+        streams: FuturesUnordered::new(),
+        busy,
+        ip: http1::client_ip(client),
+        told: None,
+        pings: None,
+        pinged: None,
+        budget: Budget::new(Instant::now()),
+        last_words: false,
+    };
+    session.pings = session.connection.ping_pong();
+    let ended = poll_fn(|cx| session.poll(cx)).await;
+    drop(session);
+    let Some(stream) = wire.take_stream() else { return Next::Closed };
+    match ended {
+        Ended::Over if wire.eof() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
+        Ended::Over => Next::Linger(stream),
+        Ended::Broke(error) if error.is_io() => {
+            tracing::debug!(client = %client.addr, %error, "a connection broke");
+            Next::Closed
+        }
+        // Our GOAWAY says why; it should arrive.
+        Ended::Broke(error) => {
+            tracing::debug!(client = %client.addr, %error, "an HTTP/2 connection was given up");
+            Next::Linger(stream)
+        }
+        Ended::Dead | Ended::Cut => Next::Closed,
+    }
+}
+
+/// Waits for `future`, unless the connection has to end before.
+async fn unless_cut<F: Future>(client: &Client, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|cx| {
+        client.member.seat.register(cx.waker());
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        match client.member.seat.take_order() {
+            Some(Order::Close | Order::Cut) => {
+                client.member.ends(End::Cut);
+                Poll::Ready(None)
+            }
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// A connection being served.
+struct Session<'a> {
+    client: &'a Client,
+    connection: Connection<Io, Bytes>,
+    streams: FuturesUnordered<Conversation>,
+    busy: Rc<Busy>,
+    ip: HeaderValue,
+    /// Since when it has been told to go.
+    told: Option<Instant>,
+    pings: Option<PingPong>,
+    /// Since when a keep-alive ping has been unanswered.
+    pinged: Option<Instant>,
+    budget: Budget,
+    /// The drain's deadline has come, and every stream has been asked for its last words.
+    last_words: bool,
+}
+
+impl Session<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let member = &self.client.member;
+        member.seat.register(cx.waker());
+        match member.seat.take_order() {
+            Some(Order::Cut) => {
+                if !self.streams.is_empty() {
+                    member.ends(End::Cut);
+                }
+                return Poll::Ready(Ended::Cut);
+            }
+            Some(Order::Tell) => self.tell(End::Told),
+            Some(Order::Close) if !member.view().ended() => self.tell(End::ClosedIdle),
+            Some(Order::Ping) if self.ping(Instant::now()) => return Poll::Ready(Ended::Dead),
+            _ => {}
+        }
+        if member.view().ended() && !self.last_words {
+            self.say_last_words();
+        }
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.accept(request, respond);
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Ended::Broke(error)),
+                Poll::Ready(None) => return Poll::Ready(Ended::Over),
+                Poll::Pending => {}
+            }
+            if !self.poll_streams(cx) {
+                break;
+            }
+        }
+        self.poll_pong(cx);
+        self.settle_down(cx);
+        Poll::Pending
+    }
+
+    /// Whether a stream has ended.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut ended = false;
+        while let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx) {
+            ended = true;
+            if outcome == Outcome::Unwanted && !self.budget.spend(Instant::now()) {
+                // The client opens streams and resets them, as fast as it can (CVE-2023-44487).
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
+        }
+        ended
+    }
+
+    /// Takes a request, or refuses it in a way that lets the client repeat it.
+    fn accept(&mut self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if self.told.is_some_and(|told| told.elapsed() >= ACK) || self.last_words {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
+        let client = self.client;
+        if !client.asked.replace(true) {
+            http1::note_arrival(client, &request);
+        }
+        if request.headers_mut().remove(EXPECT).is_some() {
+            // What keeps the body back is the stream's window, so nothing is gained by letting the client wait.
+            let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
+        }
+        let (route, view) = (&client.site.route, client.member.view());
+        let exchange = Exchange::new(route, view, client.addr, Rc::clone(&self.busy));
+        let mut stack = proxy::stack(route, &exchange, self.ip.clone());
+        let answering = stack.call(request.map(|body| Incoming::Http2(Receiving::new(body))));
+        self.streams.push(Conversation::new(answering, respond, exchange));
+    }
+
+    /// Tells the client to go, once.
+    fn tell(&mut self, end: End) {
+        if self.told.is_none() {
+            self.told = Some(Instant::now());
+            self.connection.graceful_shutdown();
+            self.client.member.ends(end);
+        }
+    }
+
+    /// Pings a client that has been silent; true when it has not answered an earlier one.
+    fn ping(&mut self, now: Instant) -> bool {
+        match self.pinged {
+            Some(pinged) => now.duration_since(pinged) >= PONG,
+            None => {
+                let sent = self.pings.as_mut().is_some_and(|pings| pings.send_ping(Ping::opaque()).is_ok());
+                self.pinged = sent.then_some(now);
+                false
+            }
+        }
+    }
+
+    fn poll_pong(&mut self, cx: &mut Context<'_>) {
+        if self.pinged.is_some()
+            && let Some(pings) = &mut self.pings
+            && pings.poll_pong(cx).is_ready()
+        {
+            self.pinged = None;
+        }
+    }
+
+    /// The drain's deadline: everybody gets a 503, trailers or a reset.
+    fn say_last_words(&mut self) {
+        self.last_words = true;
+        self.tell(End::Told);
+        if !self.streams.is_empty() {
+            self.client.member.ends(End::Cut);
+        }
+        // Pushed anew, all of them are polled, not only those for which something has come.
+        self.streams = std::mem::take(&mut self.streams).into_iter().collect();
+    }
+
+    /// Notes where the connection stands, and ends it when nothing is left to wait for.
+    fn settle_down(&mut self, cx: &mut Context<'_>) {
+        let seat = &self.client.member.seat;
+        let busy = !self.streams.is_empty() || self.connection.has_streams();
+        let stage = match (self.told, busy) {
+            (Some(_), _) => Stage::Leaving,
+            (None, true) => Stage::Streams,
+            (None, false) => Stage::Quiet,
+        };
+        if seat.stage.get() != stage {
+            seat.enter(stage, if busy { Instant::now() } else { self.busy.idle_since() });
+        }
+        let unanswered = self.told.is_some_and(|told| told.elapsed() >= ACK);
+        if !busy && (unanswered || self.last_words) {
+            self.connection.abrupt_shutdown(Reason::NO_ERROR);
+            cx.waker().wake_by_ref();
+        }
+    }
+}

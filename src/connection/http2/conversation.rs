@@ -1,0 +1,100 @@
+//! One stream: a request and its response.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::SendResponse;
+use http::{Request, Response};
+use http_body::Body as _;
+
+use crate::http2::{Broken, Sending};
+use crate::proxy::{self, Body, BodyError, Exchange};
+use crate::upstream::Incoming;
+
+type Answering = <proxy::Stack as tower::Service<Request<Incoming>>>::Future;
+
+/// How a stream has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// With a response, or with a reset of ours.
+    Answered,
+    /// The client has given it up before there was a response.
+    Unwanted,
+}
+
+/// A stream, from its request to the end of its response.
+pub(super) struct Conversation {
+    state: State,
+    respond: SendResponse<Bytes>,
+    exchange: Rc<Exchange>,
+}
+
+enum State {
+    Answering(Answering),
+    Sending(Sending<Body>),
+}
+
+impl Conversation {
+    pub(super) fn new(answering: Answering, respond: SendResponse<Bytes>, exchange: Rc<Exchange>) -> Self {
+        Self { state: State::Answering(answering), respond, exchange }
+    }
+
+    /// Sends the head of the response; none when that was all of it.
+    fn send_head(&mut self, response: Response<Body>) -> Option<Sending<Body>> {
+        let (mut parts, body) = response.into_parts();
+        if let Some(reason) = parts.extensions.remove::<Reason>() {
+            self.respond.send_reset(reason);
+            return None;
+        }
+        let end = body.is_end_stream();
+        // Fails only when the client has reset the stream, or is gone.
+        let stream = self.respond.send_response(Response::from_parts(parts, ()), end).ok()?;
+        (!end).then(|| Sending::new(body, stream))
+    }
+}
+
+impl Future for Conversation {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                State::Answering(answering) => {
+                    let response = match Pin::new(answering).poll(cx) {
+                        Poll::Ready(Ok(response)) => response,
+                        Poll::Pending => {
+                            let reset = ready!(this.respond.poll_reset(cx));
+                            this.exchange.upload().set_reset(reset.unwrap_or(Reason::CANCEL));
+                            return Poll::Ready(Outcome::Unwanted);
+                        }
+                    };
+                    match this.send_head(response) {
+                        Some(sending) => this.state = State::Sending(sending),
+                        None => return Poll::Ready(Outcome::Answered),
+                    }
+                }
+                State::Sending(sending) => {
+                    match ready!(sending.poll(cx)) {
+                        Ok(()) | Err(Broken::Gone) => {}
+                        Err(Broken::Reset(reason)) => this.exchange.upload().set_reset(reason),
+                        Err(Broken::Source(error)) => sending.reset(reason_for(&error)),
+                    }
+                    return Poll::Ready(Outcome::Answered);
+                }
+            }
+        }
+    }
+}
+
+/// The code that says why a response breaks off.
+fn reason_for(error: &BodyError) -> Reason {
+    match error {
+        BodyError::App(error) => error.reset().unwrap_or(Reason::INTERNAL_ERROR),
+        BodyError::Deadline => Reason::CANCEL,
+    }
+}
