@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Version};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
+use tracing::subscriber::set_global_default;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::config;
 
@@ -35,9 +38,11 @@ pub fn init(format: Option<LogFormat>, level: LevelFilter) {
         .log_internal_errors(false)
         .with_max_level(level)
         .with_target(false);
+    // What the libraries beneath have to say (every frame, every handshake) is no news for a user.
+    let ours = Targets::new().with_target(env!("CARGO_PKG_NAME"), level).with_default(LevelFilter::ERROR);
     let _ = match format {
-        LogFormat::Json => tracing::subscriber::set_global_default(log.json().flatten_event(true).finish()),
-        LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(terminal).finish()),
+        LogFormat::Json => set_global_default(log.json().flatten_event(true).finish().with(ours)),
+        LogFormat::Text => set_global_default(log.with_ansi(terminal).finish().with(ours)),
     };
 }
 
@@ -146,9 +151,16 @@ impl LogLine {
             client,
             method: request.method().to_string(),
             path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
-            host: request.headers().get(HOST).map(text),
+            host: match request.uri().authority() {
+                Some(authority) => Some(authority.to_string()),
+                None => request.headers().get(HOST).map(text),
+            },
             user_agent: request.headers().get(USER_AGENT).map(text),
-            protocol: if request.version() == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            protocol: match request.version() {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            },
         }
     }
 }

@@ -16,6 +16,7 @@ fn seat(stage: Stage, since: Instant) -> Seat {
         accepted: since,
         stage: Cell::new(stage),
         since: Cell::new(since),
+        heard: Cell::new(since),
         held: Cell::new(false),
         order: Cell::new(None),
         notice: Cell::new(None),
