@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::proxy_protocol::Version;
+
 mod budget;
 mod forward;
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub probe_user_agents: Vec<String>,
     /// What a client may do, and for how long.
     pub limits: Limits,
+    /// Every client connection begins with a PROXY protocol header.
+    pub accept_proxy: bool,
     /// How the app is spoken to.
     pub upstream: UpstreamConfig,
     /// What becomes of `X-Forwarded-*`.
@@ -60,6 +64,8 @@ pub struct UpstreamConfig {
     pub connect_timeout: Duration,
     /// What is spoken; none: what the client speaks.
     pub protocol: Option<UpstreamProtocol>,
+    /// A connection to the app begins with a PROXY protocol header of this version.
+    pub send_proxy: Option<Version>,
 }
 
 /// What the app is spoken to in.

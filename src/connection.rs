@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Parked, only the socket and a small future remain: hyper's state is torn down whenever it is idle, and
-//! built anew at the next byte. So closing an idle connection is a decision about a plain socket, and an upgrade
+//! built anew at the next byte. With `--accept-proxy` a connection is not parked before its PROXY protocol header has
+//! been read (`proxy_header`). So closing an idle connection is a decision about a plain socket, and an upgrade
 //! is nothing but the next state.
 
 use std::cell::Cell;
@@ -26,16 +27,18 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 
-use crate::config::Limits;
+use crate::config::Config;
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Busy, Exchange, Route};
+use crate::proxy::{self, Busy, Caller, Exchange, Route};
+use crate::proxy_protocol::Ends;
 
 mod heads;
 mod http1;
 mod http2;
 mod linger;
 mod parked;
+mod proxy_header;
 mod roster;
 mod sniff;
 mod stream;
@@ -60,6 +63,7 @@ pub struct Site {
     builder: hyper_http1::Builder,
     http2: h2::server::Builder,
     refusing: Cell<usize>,
+    accept_proxy: bool,
 }
 
 /// Connections over the limit that are answered with a 503 at a time; more than these are just closed.
@@ -76,8 +80,9 @@ impl Site {
         roster: &Rc<Roster>,
         arrivals: &Arc<Arrivals>,
         probers: &Rc<Probers>,
-        limits: &Limits,
+        config: &Config,
     ) -> Rc<Self> {
+        let limits = &config.limits;
         let mut builder = hyper_http1::Builder::new();
         builder
             // A client may shut its sending side down after the request; nothing of the response is lost.
@@ -92,6 +97,7 @@ impl Site {
             builder,
             http2: http2::builder(limits),
             refusing: Cell::new(0),
+            accept_proxy: config.accept_proxy,
         })
     }
 
@@ -103,12 +109,13 @@ impl Site {
             return;
         };
         let busy = Busy::new(Protocol::Http1, member.seat.accepted);
-        let exchange = Exchange::new(&self.route, self.roster.view(), client, busy);
+        let caller = Caller::new(&self.route.pool, client);
+        let exchange = Exchange::new(&self.route, self.roster.view(), &caller, busy);
         let client = Client {
             site: Rc::clone(self),
             member,
             exchange,
-            addr: client,
+            caller,
             asked: Cell::new(false),
             kept: Cell::new(0),
             fresh: Cell::new(true),
@@ -145,7 +152,7 @@ struct Client {
     site: Rc<Site>,
     member: Member,
     exchange: Rc<Exchange>,
-    addr: SocketAddr,
+    caller: Rc<Caller>,
     /// It has sent a request.
     asked: Cell<bool>,
     /// Responses on which it was not told to go because more of its requests were already here.
@@ -157,6 +164,8 @@ struct Client {
 /// What a connection turns into when it leaves the serving state.
 #[derive(Debug)]
 enum Next {
+    /// Just accepted, and the PROXY protocol header is awaited.
+    ProxyHeader(ClientStream),
     /// Idle: only the socket is kept.
     Park(ClientStream),
     /// Idle, but part of a head is here.
@@ -190,10 +199,34 @@ impl Client {
         .await;
     }
 
+    /// The state of a connection that was just accepted.
+    fn begin(&self, stream: ClientStream) -> Next {
+        if self.site.accept_proxy {
+            return Next::ProxyHeader(stream);
+        }
+        if self.site.route.pool.send_proxy().is_some() {
+            return self.introduce(stream, None);
+        }
+        first(stream)
+    }
+
+    /// Goes on when it is known between whom the connection is: by a header, or as the socket says.
+    fn introduce(&self, stream: ClientStream, ends: Option<Ends>) -> Next {
+        let own = || Some(Ends { client: self.caller.addr(), server: stream.tcp().local_addr().ok()? });
+        match ends.or_else(own) {
+            Some(ends) => {
+                self.caller.between(ends);
+                first(stream)
+            }
+            None => Next::Closed,
+        }
+    }
+
     async fn live(self, stream: ClientStream) {
-        let mut next = Next::Park(stream);
+        let mut next = self.begin(stream);
         loop {
             next = match next {
+                Next::ProxyHeader(stream) => Box::pin(proxy_header::read(&self, stream)).await,
                 Next::Park(stream) => {
                     self.member.seat.enter(Stage::Parked, self.exchange.idle_since());
                     match parked::wait(&self.member.seat, &stream).await {
@@ -222,4 +255,9 @@ impl Client {
             }
         }
     }
+}
+
+/// The state of a connection when it is known whose it is.
+fn first(stream: ClientStream) -> Next {
+    Next::Park(stream)
 }

@@ -13,6 +13,8 @@ pub mod worker;
 
 pub mod listener;
 
+pub mod proxy_protocol;
+
 pub mod connection;
 
 pub mod proxy;

@@ -20,12 +20,14 @@ use crate::telemetry::AccessLog;
 use crate::upstream::Pool;
 
 mod body;
+mod caller;
 mod error;
 mod forward;
 mod headers;
 mod in_flight;
 
 pub use body::{Body, BodyError};
+pub use caller::Caller;
 pub use error::Error;
 use forward::Forward;
 use headers::{Headers, HeadersLayer};
@@ -56,5 +58,5 @@ pub fn stack(route: &Rc<Route>, exchange: &Rc<Exchange>, client: HeaderValue) ->
     ServiceBuilder::new()
         .layer(InFlightLayer::new(exchange))
         .layer(HeadersLayer::new(route.forwarded, client))
-        .service(Forward::new(&route.pool, exchange.upload()))
+        .service(Forward::new(&route.pool, exchange.upload(), exchange.caller()))
 }

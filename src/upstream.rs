@@ -1,7 +1,7 @@
 //! The way to the app: connecting, the per-worker [`Pool`], and sending a request again where that is safe.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -20,10 +20,12 @@ use tokio::time::{Duration, Instant, sleep};
 
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
 use crate::metrics::{Shard, UpstreamFailure};
+use crate::proxy_protocol::{self, Preamble};
 
 mod body;
 mod conn;
 mod http2;
+mod idle;
 mod link;
 mod response;
 mod stream;
@@ -32,6 +34,7 @@ mod translate;
 pub use body::{Asked, BodyError, Gate, Incoming, RequestBody, Upload};
 use conn::Conn;
 use http2::{Failed, Mux};
+use idle::Idle;
 pub use link::Replay;
 use link::{Lane, Link};
 use response::Driven;
@@ -75,8 +78,9 @@ pub struct Pool {
     shard: Arc<Shard>,
     builder: http1::Builder,
     mux: Rc<Mux>,
-    /// The newest at the back: reuse takes from there, so that those not needed grow old in front.
-    idle: RefCell<VecDeque<Box<Conn>>>,
+    /// With `--send-proxy`, one for each client that speaks HTTP/2.
+    own_muxes: RefCell<HashMap<Preamble, Rc<Mux>>>,
+    idle: RefCell<Idle>,
     /// The pool is not empty any more.
     filled: Notify,
 }
@@ -89,7 +93,8 @@ impl Pool {
         builder.max_buf_size(MAX_BUFFER);
         let target = Rc::new(target.clone());
         Rc::new(Self {
-            mux: Mux::new(&target, config, &shard),
+            mux: Rc::new(Mux::new(&target, config, &shard)),
+            own_muxes: RefCell::default(),
             target,
             config,
             shard,
@@ -105,10 +110,16 @@ impl Pool {
         &self.target
     }
 
+    /// The PROXY protocol header that connections to the app begin with, if they do.
+    #[must_use]
+    pub fn send_proxy(&self) -> Option<proxy_protocol::Version> {
+        self.config.send_proxy
+    }
+
     /// Sends a request and waits for the head of the response.
     ///
     /// `replay` says in which cases it may be sent a second time, on a fresh connection, when a pooled one
-    /// turns out to have been closed by the app.
+    /// turns out to have been closed by the app. The connection begins, or began, with `preamble`.
     ///
     /// # Errors
     /// Why there is no response.
@@ -116,10 +127,11 @@ impl Pool {
         self: &Rc<Self>,
         request: Request<RequestBody>,
         replay: Replay,
+        preamble: Option<&Preamble>,
     ) -> Result<Answer, SendError> {
         let mut request = request;
         if self.speaks_http2(&request) {
-            match self.mux.send(request, replay).await {
+            match self.mux_for(preamble).send(request, replay).await {
                 Ok(response) => return Ok(Answer::Response(response.map(ResponseBody::from))),
                 Err(Failed::Send(error)) => {
                     if let SendError::App(failure) = error {
@@ -132,13 +144,23 @@ impl Pool {
         }
         translate::to_http1(&mut request);
         let upload = request.body().upload().clone();
-        self.exchange(request, replay, &upload).await.map_err(|failure| {
+        self.exchange(request, replay, preamble, &upload).await.map_err(|failure| {
             if upload.is_broken() {
                 return SendError::Client;
             }
             self.shard.upstream_failures[failure as usize].inc();
             SendError::App(failure)
         })
+    }
+
+    fn mux_for(&self, preamble: Option<&Preamble>) -> Rc<Mux> {
+        let Some(preamble) = preamble else { return Rc::clone(&self.mux) };
+        let mut own = self.own_muxes.borrow_mut();
+        let mux = own.entry(preamble.clone()).or_insert_with(|| {
+            self.filled.notify_one();
+            Rc::new(self.mux.of_client(preamble))
+        });
+        Rc::clone(mux)
     }
 
     /// An upgrade is HTTP/1.1's own affair, also with an app that speaks HTTP/2.
@@ -154,15 +176,16 @@ impl Pool {
         self: &Rc<Self>,
         request: Request<RequestBody>,
         replay: Replay,
+        preamble: Option<&Preamble>,
         upload: &Upload,
     ) -> Result<Answer, UpstreamFailure> {
-        let mut conn = match self.checkout() {
+        let mut conn = match self.checkout(preamble) {
             Some(conn) => {
                 conn.lane.arm(replay);
                 conn
             }
             // Boxed: it is rare, and would make the future of every request twice as large.
-            None => Box::pin(self.connect()).await?,
+            None => Box::pin(self.connect(preamble)).await?,
         };
         let mut response = pin!(conn.sender.try_send_request(request));
         let answered = poll_fn(|cx| {
@@ -224,9 +247,9 @@ impl Pool {
     }
 
     /// The most recently used connection that the app has not closed.
-    fn checkout(&self) -> Option<Box<Conn>> {
+    fn checkout(&self, preamble: Option<&Preamble>) -> Option<Box<Conn>> {
         loop {
-            let conn = self.idle.borrow_mut().pop_back()?;
+            let conn = self.idle.borrow_mut().pop(preamble)?;
             self.shard.upstream_idle.add(-1);
             if conn.is_usable(self.config.idle) {
                 conn.lane.count_active(&self.shard);
@@ -244,7 +267,17 @@ impl Pool {
         if idle.is_empty() {
             self.filled.notify_one();
         }
-        idle.push_back(conn);
+        idle.push(conn);
+    }
+
+    /// A client has gone: connections that began with its header are of no use to anybody else.
+    pub fn forget(&self, preamble: &Preamble) {
+        let dropped = self.idle.borrow_mut().forget(preamble);
+        self.count_dropped(dropped);
+        let mux = self.own_muxes.borrow_mut().remove(preamble);
+        if let Some(mux) = mux {
+            mux.close();
+        }
     }
 
     /// Drops the connections that nobody has needed for `--upstream-idle`. Never returns; an empty pool
@@ -252,7 +285,7 @@ impl Pool {
     pub async fn keep_fresh(self: Rc<Self>) {
         let interval = (self.config.idle / 2).clamp(EXPIRY.0, EXPIRY.1);
         loop {
-            while self.idle.borrow().is_empty() && self.mux.is_empty() {
+            while self.is_empty() {
                 tokio::select! {
                     () = self.filled.notified() => {}
                     () = self.mux.filled() => {}
@@ -263,19 +296,26 @@ impl Pool {
         }
     }
 
-    fn expire(&self, now: Instant) {
-        self.mux.expire(now);
-        let mut idle = self.idle.borrow_mut();
-        while idle.front().is_some_and(|conn| now.duration_since(conn.idle_since) >= self.config.idle) {
-            idle.pop_front();
-            self.shard.upstream_idle.add(-1);
-        }
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.mux.is_empty() && self.own_muxes.borrow().is_empty()
     }
 
-    async fn connect(self: &Rc<Self>) -> Result<Box<Conn>, UpstreamFailure> {
+    fn expire(&self, now: Instant) {
+        self.mux.expire(now);
+        self.own_muxes.borrow().values().for_each(|mux| mux.expire(now));
+        let dropped = self.idle.borrow_mut().expire(now, self.config.idle);
+        self.count_dropped(dropped);
+    }
+
+    fn count_dropped(&self, conns: usize) {
+        self.shard.upstream_idle.add(-i64::try_from(conns).unwrap_or(0));
+    }
+
+    async fn connect(self: &Rc<Self>, preamble: Option<&Preamble>) -> Result<Box<Conn>, UpstreamFailure> {
         let timeout = self.config.connect_timeout;
-        let stream = stream::connect(&self.target, timeout).await.map_err(|error| failure_of(&error))?;
-        let lane = Lane::new(stream, Rc::clone(&self.target), timeout);
+        let stream = stream::connect(&self.target, timeout, preamble).await;
+        let stream = stream.map_err(|error| failure_of(&error))?;
+        let lane = Lane::new(stream, Rc::clone(&self.target), timeout, preamble.cloned());
         lane.count_active(&self.shard);
         let link = TokioIo::new(Link::new(Rc::clone(&lane)));
         let (sender, driver) = self.builder.handshake(link).await.map_err(|_| UpstreamFailure::Reset)?;

@@ -13,6 +13,7 @@ use crate::config::{
     AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, Upstream, UpstreamConfig,
     UpstreamProtocol, parse_addr, parse_bytes, parse_duration,
 };
+use crate::proxy_protocol;
 use crate::sidecar::{Sidecar, StartError};
 use crate::telemetry::{self, LogFormat};
 
@@ -108,6 +109,21 @@ pub(crate) struct ProxyArgs {
     /// The largest request head
     #[arg(long, env = "EBB_MAX_HEADER_BYTES", default_value = "64KiB", value_name = "BYTES", value_parser = parse_header_bytes)]
     max_header_bytes: usize,
+
+    /// Every client connection begins with a PROXY protocol header (version 1 or 2), as a load balancer sends it
+    #[arg(long, env = "EBB_ACCEPT_PROXY")]
+    accept_proxy: bool,
+
+    /// Every connection to the app begins with a PROXY protocol header that names the client; without a value: v1
+    #[arg(
+        long,
+        env = "EBB_SEND_PROXY",
+        value_name = "VERSION",
+        value_enum,
+        num_args = 0..=1,
+        default_missing_value = "v1"
+    )]
+    send_proxy: Option<proxy_protocol::Version>,
 
     /// What becomes of X-Forwarded-For, -Proto and -Host
     #[arg(long, env = "EBB_FORWARDED", default_value = "append", value_enum)]
@@ -223,10 +239,12 @@ impl ProxyArgs {
                 max_header_bytes: self.max_header_bytes,
                 http2_keepalive: self.http2_keepalive,
             },
+            accept_proxy: self.accept_proxy,
             upstream: UpstreamConfig {
                 idle: self.upstream_idle,
                 connect_timeout: self.connect_timeout,
                 protocol: self.upstream_protocol,
+                send_proxy: self.send_proxy,
             },
             forwarded: self.forwarded,
             access_log: self.access_log,

@@ -47,7 +47,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
     let wire = Wire::new(stream, unread, seat, &client.exchange);
     let upgrade = Rc::new(RefCell::new(None));
     let session = Session {
-        stack: RefCell::new(proxy::stack(&client.site.route, &client.exchange, client_ip(client))),
+        stack: RefCell::new(proxy::stack(&client.site.route, &client.exchange, client.caller.ip())),
         client,
         wire: Rc::clone(&wire),
         upgrade: Rc::clone(&upgrade),
@@ -152,7 +152,7 @@ fn fail(client: &Client, wire: &Wire, stream: ClientStream, error: &hyper::Error
         };
         return refuse(client, stream, answer);
     }
-    tracing::debug!(client = %client.addr, %error, cause = error.source().map(tracing::field::display), "a connection broke");
+    tracing::debug!(client = %client.caller.addr(), %error, cause = error.source().map(tracing::field::display), "a connection broke");
     if client.member.view().ended() {
         client.member.ends(End::Cut);
     }
@@ -172,11 +172,6 @@ pub(super) fn refuse(client: &Client, mut stream: ClientStream, error: Error) ->
         Ok(()) => Next::Linger(stream),
         Err(_) => Next::Closed,
     }
-}
-
-pub(super) fn client_ip(client: &Client) -> HeaderValue {
-    let ip = client.addr.ip().to_canonical().to_string();
-    HeaderValue::try_from(ip).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// The proxy's stack as a hyper service, with what concerns the connection rather than the request.

@@ -82,7 +82,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         connection,
         streams: FuturesUnordered::new(),
         busy,
-        ip: http1::client_ip(client),
+        ip: client.caller.ip(),
         told: None,
         pings: None,
         pinged: None,
@@ -97,12 +97,12 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         Ended::Over if wire.eof() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
         Ended::Over => Next::Linger(stream),
         Ended::Broke(error) if error.is_io() => {
-            tracing::debug!(client = %client.addr, %error, "a connection broke");
+            tracing::debug!(client = %client.caller.addr(), %error, "a connection broke");
             Next::Closed
         }
         // Our GOAWAY says why; it should arrive.
         Ended::Broke(error) => {
-            tracing::debug!(client = %client.addr, %error, "an HTTP/2 connection was given up");
+            tracing::debug!(client = %client.caller.addr(), %error, "an HTTP/2 connection was given up");
             Next::Linger(stream)
         }
         Ended::Dead | Ended::Cut => Next::Closed,
@@ -211,7 +211,7 @@ impl Session<'_> {
             let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
         }
         let (route, view) = (&client.site.route, client.member.view());
-        let exchange = Exchange::new(route, view, client.addr, Rc::clone(&self.busy));
+        let exchange = Exchange::new(route, view, &client.caller, Rc::clone(&self.busy));
         let mut stack = proxy::stack(route, &exchange, self.ip.clone());
         let answering = stack.call(request.map(|body| Incoming::Http2(Receiving::new(body))));
         self.streams.push(Conversation::new(answering, respond, exchange));

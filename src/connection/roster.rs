@@ -44,6 +44,8 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// The PROXY protocol header has not come, or only part of it.
+    ProxyHeader,
     /// Only the socket is kept: no byte of a request is here.
     Parked,
     /// hyper waits for a request.
@@ -73,7 +75,7 @@ pub(super) enum Stage {
 pub(super) enum Order {
     /// Keep the socket only.
     Park,
-    /// The head takes too long: 408.
+    /// The head takes too long: 408, or a reset where HTTP has not begun.
     HeadTimeout,
     /// It takes too long for a drain: the same, but the client might have come to its end.
     HeadCutShort,
@@ -155,8 +157,10 @@ impl Seat {
             Stage::Parked if age >= limits.idle_timeout => Some(Order::Close),
             Stage::Parked if self.told(view, now) && age >= IDLE => Some(Order::Close),
             Stage::Waiting if age >= IDLE => Some(Order::Park),
-            Stage::Head if age >= limits.header_timeout => Some(Order::HeadTimeout),
-            Stage::Head if view.phase() >= Phase::Draining && !view.ended() && age >= HEAD_IN_DRAIN => {
+            Stage::Head | Stage::ProxyHeader if age >= limits.header_timeout => Some(Order::HeadTimeout),
+            Stage::Head | Stage::ProxyHeader
+                if view.phase() >= Phase::Draining && !view.ended() && age >= HEAD_IN_DRAIN =>
+            {
                 Some(Order::HeadCutShort)
             }
             // The app may have died; its FIN is all that is to be seen of that.

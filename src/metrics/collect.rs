@@ -53,7 +53,14 @@ const RACED: Family = Family(
     &[],
 );
 
-const FAMILIES: [&Family; 9] = [
+const PROXY_PROTOCOL_ERRORS: Family = Family(
+    "ebb_proxy_protocol_errors_total",
+    "Connections whose PROXY protocol header was missing or bad",
+    MetricType::COUNTER,
+    &["forward"],
+);
+
+const FAMILIES: [&Family; 10] = [
     &CONNECTIONS,
     &CONNECTIONS_TOTAL,
     &IN_FLIGHT,
@@ -63,6 +70,7 @@ const FAMILIES: [&Family; 9] = [
     &UPSTREAM_CONNECTIONS,
     &DRAIN_CONNECTIONS,
     &RACED,
+    &PROXY_PROTOCOL_ERRORS,
 ];
 
 /// Adds the shards up when it is asked.
@@ -220,6 +228,8 @@ impl Collector for Sum {
             }
         });
         let raced = self.sum(|shard, add| add(&[], number(shard.raced.get())));
+        let proxy_protocol_errors =
+            self.sum(|shard, add| add(&[&shard.forward], number(shard.proxy_protocol_errors.get())));
         let durations =
             family(&DURATION, self.durations(), |metric, histogram| metric.set_histogram(histogram));
         let mut families = vec![
@@ -232,6 +242,7 @@ impl Collector for Sum {
             gauge(&UPSTREAM_CONNECTIONS, upstream_connections),
             counter(&DRAIN_CONNECTIONS, ends),
             counter(&RACED, raced),
+            counter(&PROXY_PROTOCOL_ERRORS, proxy_protocol_errors),
         ];
         families.retain(|family| !family.get_metric().is_empty());
         families

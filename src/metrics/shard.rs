@@ -135,6 +135,8 @@ pub struct Shard {
     pub in_flight: Gauge,
     /// Requests that bytes arrived for after an idle close.
     pub raced: Counter,
+    /// Connections whose PROXY protocol header was missing or bad.
+    pub proxy_protocol_errors: Counter,
     /// How connections ended in drains.
     pub ends: [[Counter; End::ALL.len()]; Protocol::ALL.len()],
     /// Failures of the app.
@@ -158,6 +160,7 @@ impl Shard {
             idle: Default::default(),
             in_flight: Gauge::default(),
             raced: Counter::default(),
+            proxy_protocol_errors: Counter::default(),
             ends: Default::default(),
             upstream_failures: Default::default(),
             upstream_active: Gauge::default(),

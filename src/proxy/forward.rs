@@ -11,7 +11,7 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tower::Service;
 
-use super::{Body, Error};
+use super::{Body, Caller, Error};
 use crate::metrics::UpstreamFailure;
 use crate::upstream::{Answer, Asked, Gate, Incoming, Pool, Replay, RequestBody, SendError, Upload};
 
@@ -20,11 +20,12 @@ use crate::upstream::{Answer, Asked, Gate, Incoming, Pool, Replay, RequestBody, 
 pub struct Forward {
     pool: Rc<Pool>,
     upload: Upload,
+    caller: Rc<Caller>,
 }
 
 impl Forward {
-    pub(super) fn new(pool: &Rc<Pool>, upload: &Upload) -> Self {
-        Self { pool: Rc::clone(pool), upload: upload.clone() }
+    pub(super) fn new(pool: &Rc<Pool>, upload: &Upload, caller: &Rc<Caller>) -> Self {
+        Self { pool: Rc::clone(pool), upload: upload.clone(), caller: Rc::clone(caller) }
     }
 }
 
@@ -41,7 +42,7 @@ impl Service<Request<Incoming>> for Forward {
         let replay = replay(&request);
         let gate = expects_continue(&request).then(|| gate(&mut request));
         let request = request.map(|body| RequestBody::new(body, gate, &self.upload));
-        Box::pin(forward(Rc::clone(&self.pool), request, replay))
+        Box::pin(forward(Rc::clone(&self.pool), request, replay, Rc::clone(&self.caller)))
     }
 }
 
@@ -49,10 +50,11 @@ async fn forward(
     pool: Rc<Pool>,
     request: Request<RequestBody>,
     replay: Replay,
+    caller: Rc<Caller>,
 ) -> Result<Response<Body>, Error> {
     let wants_upgrade = request.headers().contains_key(UPGRADE);
     let version = request.version();
-    match pool.send(request, replay).await? {
+    match pool.send(request, replay, caller.preamble()).await? {
         Answer::Response(response) => {
             let (parts, body) = response.into_parts();
             let body = Body::app(body, &parts.headers, version);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::error::Form;
-use super::{Body, Error, Route};
+use super::{Body, Caller, Error, Route};
 use crate::drain::watch::View;
 use crate::metrics::{Protocol, Shard};
 use crate::telemetry::LogLine;
@@ -26,7 +26,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub struct Exchange {
     route: Rc<Route>,
     view: Rc<View>,
-    client: std::net::SocketAddr,
+    caller: Rc<Caller>,
     busy: Rc<Busy>,
     upload: Upload,
 }
@@ -79,16 +79,27 @@ impl Busy {
 }
 
 impl Exchange {
-    /// For a connection from `client`.
+    /// For a connection of `caller`.
     #[must_use]
-    pub fn new(route: &Rc<Route>, view: &Rc<View>, client: std::net::SocketAddr, busy: Rc<Busy>) -> Rc<Self> {
+    pub fn new(route: &Rc<Route>, view: &Rc<View>, caller: &Rc<Caller>, busy: Rc<Busy>) -> Rc<Self> {
         Rc::new(Self {
             route: Rc::clone(route),
             view: Rc::clone(view),
-            client,
+            caller: Rc::clone(caller),
             busy,
             upload: Upload::default(),
         })
+    }
+
+    /// A word that is no request, such as a PROXY protocol header: the connection is idle only since `now`.
+    pub fn heard(&self, now: Instant) {
+        self.busy.idle_since.set(now);
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn caller(&self) -> &Rc<Caller> {
+        &self.caller
     }
 
     /// Whether a request is under way.
@@ -111,7 +122,8 @@ impl Exchange {
 
     fn begin(self: &Rc<Self>, request: &Request<Incoming>) -> Guard {
         self.busy.begin(&self.route.shard);
-        let line = self.route.access_log.as_ref().map(|_| Box::new(LogLine::new(request, self.client)));
+        let line =
+            self.route.access_log.as_ref().map(|_| Box::new(LogLine::new(request, self.caller.addr())));
         Guard {
             exchange: Rc::clone(self),
             started: Instant::now(),

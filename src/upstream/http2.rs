@@ -25,6 +25,7 @@ use super::{SendError, failure_of, translate};
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
 use crate::http2::{Broken, CONNECTION_WINDOW, Receiving, STREAM_WINDOW, Sending};
 use crate::metrics::{Shard, UpstreamFailure};
+use crate::proxy_protocol::Preamble;
 
 mod greeting;
 
@@ -45,6 +46,8 @@ pub(super) struct Mux {
     target: Rc<Upstream>,
     config: UpstreamConfig,
     shard: Arc<Shard>,
+    /// What its connections begin with: then they are for one client only.
+    preamble: Option<Preamble>,
     conns: RefCell<Vec<Rc<Conn>>>,
     /// Counts attempts to connect; odd while one is under way.
     attempts: Cell<u64>,
@@ -52,7 +55,7 @@ pub(super) struct Mux {
     failed: Cell<(u64, UpstreamFailure)>,
     /// An attempt is over.
     changed: Notify,
-    not_spoken: Cell<Option<Instant>>,
+    not_spoken: Rc<Cell<Option<Instant>>>,
 }
 
 struct Conn {
@@ -98,17 +101,38 @@ impl Drop for Slot {
 }
 
 impl Mux {
-    pub(super) fn new(target: &Rc<Upstream>, config: UpstreamConfig, shard: &Arc<Shard>) -> Rc<Self> {
-        Rc::new(Self {
+    pub(super) fn new(target: &Rc<Upstream>, config: UpstreamConfig, shard: &Arc<Shard>) -> Self {
+        Self {
             target: Rc::clone(target),
             config,
             shard: Arc::clone(shard),
+            preamble: None,
             conns: RefCell::default(),
             attempts: Cell::new(0),
             failed: Cell::new((0, UpstreamFailure::Refused)),
             changed: Notify::new(),
-            not_spoken: Cell::new(None),
-        })
+            not_spoken: Rc::default(),
+        }
+    }
+
+    /// One of its own for the client whose connections begin with `preamble`.
+    pub(super) fn of_client(&self, preamble: &Preamble) -> Self {
+        Self {
+            preamble: Some(preamble.clone()),
+            not_spoken: Rc::clone(&self.not_spoken),
+            ..Self::new(&self.target, self.config, &self.shard)
+        }
+    }
+
+    /// Nobody needs the connections any more.
+    pub(super) fn close(&self) {
+        let conns = self.conns.take();
+        for conn in conns {
+            conn.open.set(false);
+            if conn.streams.get() == 0 {
+                self.shard.upstream_idle.add(-1);
+            }
+        }
     }
 
     /// Whether the app is known to speak HTTP/1.1 only.
@@ -219,7 +243,7 @@ impl Mux {
 
     async fn connect(self: &Rc<Self>) -> Result<(), NoConn> {
         let limit = self.config.connect_timeout;
-        let stream = stream::connect(&self.target, limit).await;
+        let stream = stream::connect(&self.target, limit, self.preamble.as_ref()).await;
         let stream = stream.map_err(|error| NoConn::Failed(failure_of(&error)))?;
         let (io, greeted) = Greeting::new(stream);
         let handshake = Builder::new()

@@ -21,6 +21,7 @@ use super::stream::{self, Stream};
 use crate::config::Upstream;
 use crate::gather;
 use crate::metrics::{Shard, UpstreamFailure};
+use crate::proxy_protocol::Preamble;
 
 /// When a request may be sent a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(super) struct Lane {
     active: RefCell<Option<Arc<Shard>>>,
     target: Rc<Upstream>,
     connect_timeout: Duration,
+    /// What this connection began with, and what another in its place must begin with.
+    preamble: Option<Preamble>,
 }
 
 enum Wire {
@@ -68,7 +71,12 @@ impl std::fmt::Debug for Lane {
 }
 
 impl Lane {
-    pub(super) fn new(stream: Stream, target: Rc<Upstream>, connect_timeout: Duration) -> Rc<Self> {
+    pub(super) fn new(
+        stream: Stream,
+        target: Rc<Upstream>,
+        connect_timeout: Duration,
+        preamble: Option<Preamble>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             wire: RefCell::new(Wire::Up(stream)),
             replay: Cell::new(Replay::Never),
@@ -77,7 +85,12 @@ impl Lane {
             active: RefCell::new(None),
             target,
             connect_timeout,
+            preamble,
         })
+    }
+
+    pub(super) fn preamble(&self) -> Option<&Preamble> {
+        self.preamble.as_ref()
     }
 
     /// The next request may be sent again like this.
@@ -157,7 +170,8 @@ impl Link {
             self.sent.clear();
         }
         let (target, limit) = (Rc::clone(&self.lane.target), self.lane.connect_timeout);
-        let connecting = Box::pin(async move { stream::connect(&target, limit).await });
+        let preamble = self.lane.preamble.clone();
+        let connecting = Box::pin(async move { stream::connect(&target, limit, preamble.as_ref()).await });
         *self.lane.wire.borrow_mut() = Wire::Mending(Mend::Connecting(connecting));
     }
 

@@ -7,11 +7,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Duration, timeout};
 
 use crate::config::Upstream;
+use crate::proxy_protocol::Preamble;
 use crate::sys::tune;
 
 /// A connection to the app.
@@ -23,13 +24,17 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-/// Connects within `limit`.
+/// Connects within `limit`. With a `preamble`, the connection begins with it.
 ///
 /// # Errors
 /// What the kernel or the resolver says; `TimedOut` after `limit`.
-pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> io::Result<Stream> {
+pub(super) async fn connect(
+    upstream: &Upstream,
+    limit: Duration,
+    preamble: Option<&Preamble>,
+) -> io::Result<Stream> {
     let connecting = async {
-        match upstream {
+        let mut stream = match upstream {
             Upstream::Tcp { host, port } => {
                 let stream = match host.parse::<IpAddr>() {
                     Ok(ip) => TcpStream::connect(SocketAddr::new(ip, *port)).await?,
@@ -38,10 +43,14 @@ pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> io::Result<
                     Err(_) => TcpStream::connect((host.as_str(), *port)).await?,
                 };
                 tune(SockRef::from(&stream))?;
-                Ok(Stream::Tcp(stream))
+                Stream::Tcp(stream)
             }
-            Upstream::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Upstream::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        };
+        if let Some(preamble) = preamble {
+            stream.write_all(preamble.as_bytes()).await?;
         }
+        Ok(stream)
     };
     timeout(limit, connecting).await?
 }
@@ -64,7 +73,7 @@ pub enum Reach {
 
 /// Tries to connect to the app, and hangs up at once, as a tcpSocket probe does.
 pub async fn reach(upstream: &Upstream, limit: Duration) -> Reach {
-    match connect(upstream, limit).await {
+    match connect(upstream, limit, None).await {
         Ok(_) => Reach::Up,
         Err(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Reach::Refused,

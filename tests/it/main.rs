@@ -23,6 +23,7 @@ mod kubelet;
 mod lame_duck;
 mod limits;
 mod proxy;
+mod proxy_protocol;
 mod slow_readers;
 mod tunnel_ends;
 mod tunnels;

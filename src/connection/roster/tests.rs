@@ -48,6 +48,8 @@ fn while_serving_only_its_own_time_outs_end_a_connection() {
     assert_eq!(due(Serving, Stage::Parked, 600_000), Some(Order::Close));
     assert_eq!(due(Serving, Stage::Head, 29_999), None);
     assert_eq!(due(Serving, Stage::Head, 30_000), Some(Order::HeadTimeout));
+    assert_eq!(due(Serving, Stage::ProxyHeader, 29_999), None);
+    assert_eq!(due(Serving, Stage::ProxyHeader, 30_000), Some(Order::HeadTimeout));
     assert_eq!(due(Serving, Stage::Upload, 599_999), None);
     assert_eq!(due(Serving, Stage::Upload, 600_000), Some(Order::Close));
     assert_eq!(due(Serving, Stage::HalfTunnel, 3_600_000), None);
@@ -59,6 +61,8 @@ fn while_draining_idle_ones_go_after_a_second_and_work_is_waited_for() {
     use Phase::Draining;
     assert_eq!(due(Draining, Stage::Parked, 999), None);
     assert_eq!(due(Draining, Stage::Parked, 1000), Some(Order::Close));
+    assert_eq!(due(Draining, Stage::ProxyHeader, 4999), None);
+    assert_eq!(due(Draining, Stage::ProxyHeader, 5000), Some(Order::HeadCutShort));
     assert_eq!(due(Draining, Stage::Head, 4999), None);
     assert_eq!(due(Draining, Stage::Head, 5000), Some(Order::HeadCutShort));
     assert_eq!(due(Draining, Stage::HalfTunnel, 999), None);

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::proxy_protocol::{Ends, Version};
 
 struct Origin {
     listener: TcpListener,
@@ -19,9 +20,13 @@ impl Origin {
     }
 
     async fn link(&self) -> (Rc<Lane>, Link, TcpStream) {
+        self.link_with(None).await
+    }
+
+    async fn link_with(&self, preamble: Option<Preamble>) -> (Rc<Lane>, Link, TcpStream) {
         let limit = Duration::from_secs(5);
-        let stream = stream::connect(&self.upstream, limit).await.unwrap();
-        let lane = Lane::new(stream, Rc::clone(&self.upstream), limit);
+        let stream = stream::connect(&self.upstream, limit, preamble.as_ref()).await.unwrap();
+        let lane = Lane::new(stream, Rc::clone(&self.upstream), limit, preamble);
         (Rc::clone(&lane), Link::new(lane), self.accept().await)
     }
 
@@ -97,6 +102,25 @@ async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> bool {
         }
     })
     .await
+}
+
+/// Without it the app would take the request for the header, and refuse it.
+#[tokio::test]
+async fn a_mended_connection_begins_with_the_same_header() {
+    let origin = Origin::new().await;
+    let ends = Ends { client: ([192, 0, 2, 1], 1).into(), server: ([192, 0, 2, 2], 80).into() };
+    let line = "PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n";
+    let (lane, mut link, mut app) = origin.link_with(Some(Preamble::new(Version::V1, ends))).await;
+    assert_eq!(read(&mut app, line.len()).await, line);
+    drop(app);
+    lane.arm(Replay::Unanswered);
+    link.write_all(b"GET /").await.unwrap();
+    let (answer, ()) = tokio::join!(read(&mut link, 2), async {
+        let mut app = origin.accept().await;
+        assert_eq!(read(&mut app, line.len() + 5).await, format!("{line}GET /"));
+        app.write_all(b"ok").await.unwrap();
+    });
+    assert_eq!(answer, "ok");
 }
 
 #[tokio::test]
