@@ -213,7 +213,8 @@ async fn a_probe_of_the_port_is_no_error() {
     assert_eq!(errors(&ebb).await, "0");
 }
 
-/// Guards: in a drain the rest of a header, and its request, are waited for like the rest of a head: for 5 s.
+/// Guards: in a drain the rest of a header is waited for like the rest of a head, for 5 s, and then its request like
+/// that of any idle connection.
 #[tokio::test]
 async fn a_drain_waits_for_a_header_but_not_for_long() {
     let app = telling_app();
@@ -223,7 +224,10 @@ async fn a_drain_waits_for_a_header_but_not_for_long() {
     slow.send("PROXY TCP4 192.0").await;
     let hook = ebb.drain().await;
     ebb.phase("draining").await;
+    // After a second a connection counts as idle; one whose header has just come does not.
+    let_time_pass(Duration::from_millis(1200)).await;
     slow.send(&V1[16..]).await;
+    let_time_pass(Duration::from_millis(200)).await;
     let response = slow.get("/").await;
     assert_eq!((response.text(), response.closes()), ("192.0.2.7", true));
     slow.expect_fin().await;
