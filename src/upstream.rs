@@ -11,7 +11,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use h2::Reason;
-use http::header::UPGRADE;
 use http::{Request, Response, StatusCode, Version};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -116,7 +115,30 @@ impl Pool {
         self.config.send_proxy
     }
 
-    /// Sends a request and waits for the head of the response.
+    /// Sends a request over HTTP/2 and waits for the head of the response; over HTTP/1.1 after all, if the app turns out
+    /// to speak nothing else. Otherwise as [`Pool::send`].
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub async fn send_http2(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        replay: Replay,
+        preamble: Option<&Preamble>,
+    ) -> Result<Answer, SendError> {
+        match self.mux_for(preamble).send(request, replay).await {
+            Ok(response) => Ok(Answer::Response(response.map(ResponseBody::from))),
+            Err(Failed::NotSpoken(request)) => Box::pin(self.send(*request, replay, preamble)).await,
+            Err(Failed::Send(error)) => {
+                if let SendError::App(failure) = error {
+                    self.shard.upstream_failures[failure as usize].inc();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends a request over HTTP/1.1 and waits for the head of the response.
     ///
     /// `replay` says in which cases it may be sent a second time, on a fresh connection, when a pooled one
     /// turns out to have been closed by the app. The connection begins, or began, with `preamble`.
@@ -130,18 +152,6 @@ impl Pool {
         preamble: Option<&Preamble>,
     ) -> Result<Answer, SendError> {
         let mut request = request;
-        if self.speaks_http2(&request) {
-            match self.mux_for(preamble).send(request, replay).await {
-                Ok(response) => return Ok(Answer::Response(response.map(ResponseBody::from))),
-                Err(Failed::Send(error)) => {
-                    if let SendError::App(failure) = error {
-                        self.shard.upstream_failures[failure as usize].inc();
-                    }
-                    return Err(error);
-                }
-                Err(Failed::NotSpoken(unsent)) => request = *unsent,
-            }
-        }
         translate::to_http1(&mut request);
         let upload = request.body().upload().clone();
         self.exchange(request, replay, preamble, &upload).await.map_err(|failure| {
@@ -163,12 +173,13 @@ impl Pool {
         Rc::clone(mux)
     }
 
-    /// An upgrade is HTTP/1.1's own affair, also with an app that speaks HTTP/2.
-    fn speaks_http2(&self, request: &Request<RequestBody>) -> bool {
+    /// Whether a request of this version goes to the app over HTTP/2.
+    #[must_use]
+    pub fn speaks_http2(&self, version: Version) -> bool {
         match self.config.protocol {
             Some(UpstreamProtocol::Http1) => false,
-            Some(UpstreamProtocol::H2c) => !request.headers().contains_key(UPGRADE),
-            None => request.version() == Version::HTTP_2 && !self.mux.is_not_spoken(),
+            Some(UpstreamProtocol::H2c) => true,
+            None => version == Version::HTTP_2 && !self.mux.is_not_spoken(),
         }
     }
 

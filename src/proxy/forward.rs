@@ -6,14 +6,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::header::{EXPECT, UPGRADE};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tower::Service;
 
 use super::{Body, Caller, Error};
 use crate::metrics::UpstreamFailure;
-use crate::upstream::{Answer, Asked, Gate, Incoming, Pool, Replay, RequestBody, SendError, Upload};
+use crate::upstream::{
+    Answer, Asked, Gate, Incoming, Pool, Replay, RequestBody, ResponseBody, SendError, Upload,
+};
 
 /// Sends requests to the app of one forward.
 #[derive(Debug, Clone)]
@@ -40,10 +42,37 @@ impl Service<Request<Incoming>> for Forward {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         let replay = replay(&request);
+        // An upgrade is HTTP/1.1's own affair, also with an app that speaks HTTP/2.
+        let wants_upgrade = request.version() != Version::HTTP_2 && request.headers().contains_key(UPGRADE);
         let gate = expects_continue(&request).then(|| gate(&mut request));
         let request = request.map(|body| RequestBody::new(body, gate, &self.upload));
-        Box::pin(forward(Rc::clone(&self.pool), request, replay, Rc::clone(&self.caller)))
+        let (pool, caller) = (Rc::clone(&self.pool), Rc::clone(&self.caller));
+        // Each box has just the room that its way needs.
+        if !wants_upgrade && pool.speaks_http2(request.version()) {
+            Box::pin(forward_http2(pool, request, replay, caller))
+        } else {
+            Box::pin(forward(pool, request, replay, caller, wants_upgrade))
+        }
     }
+}
+
+async fn forward_http2(
+    pool: Rc<Pool>,
+    request: Request<RequestBody>,
+    replay: Replay,
+    caller: Rc<Caller>,
+) -> Result<Response<Body>, Error> {
+    let version = request.version();
+    match pool.send_http2(request, replay, caller.preamble()).await? {
+        Answer::Response(response) => Ok(of_app(response, version)),
+        Answer::Upgraded { .. } => Err(Error::Upstream(UpstreamFailure::Invalid)),
+    }
+}
+
+fn of_app(response: Response<ResponseBody>, version: Version) -> Response<Body> {
+    let (parts, body) = response.into_parts();
+    let body = Body::app(body, &parts.headers, version);
+    Response::from_parts(parts, body)
 }
 
 async fn forward(
@@ -51,15 +80,11 @@ async fn forward(
     request: Request<RequestBody>,
     replay: Replay,
     caller: Rc<Caller>,
+    wants_upgrade: bool,
 ) -> Result<Response<Body>, Error> {
-    let wants_upgrade = request.headers().contains_key(UPGRADE);
     let version = request.version();
     match pool.send(request, replay, caller.preamble()).await? {
-        Answer::Response(response) => {
-            let (parts, body) = response.into_parts();
-            let body = Body::app(body, &parts.headers, version);
-            Ok(Response::from_parts(parts, body))
-        }
+        Answer::Response(response) => Ok(of_app(response, version)),
         Answer::Upgraded { response, stream, unread } if wants_upgrade => {
             Ok(response.map(|()| Body::upgrade(stream, unread)))
         }
@@ -89,8 +114,13 @@ fn replay(request: &Request<Incoming>) -> Replay {
     if idempotent && request.body().is_end_stream() { Replay::Unanswered } else { Replay::Unwritten }
 }
 
+/// Over HTTP/2 it is the stream's window that keeps a body back.
 fn expects_continue(request: &Request<Incoming>) -> bool {
-    request.headers().get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    request.version() != Version::HTTP_2
+        && request
+            .headers()
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
         && !request.body().is_end_stream()
 }
 

@@ -54,6 +54,13 @@ pub struct Headers<S> {
     client: HeaderValue,
 }
 
+impl<S> Headers<S> {
+    fn say_where_from(&self, request: &mut Request<Incoming>) {
+        let host = (self.forwarded != Forwarded::Off).then(|| host(request)).flatten();
+        forwarded(request.headers_mut(), self.forwarded, &self.client, host);
+    }
+}
+
 impl<S> Service<Request<Incoming>> for Headers<S>
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Error>,
@@ -67,6 +74,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        if request.version() == Version::HTTP_2 {
+            if let Err(error) = normalise_http2(&mut request) {
+                return Rewriting::Refused { error };
+            }
+            self.say_where_from(&mut request);
+            return Rewriting::Asked { asked: self.inner.call(request) };
+        }
         let seen = Seen::new(request.headers());
         if let Err(error) = normalise(&mut request, seen) {
             return Rewriting::Refused { error };
@@ -76,8 +90,7 @@ where
         let h2c =
             seen.has(Seen::UPGRADE) && headers.get_all(UPGRADE).iter().any(|value| has_token(value, b"h2c"));
         remove_hop_by_hop(headers, seen, !h2c);
-        let host = (self.forwarded != Forwarded::Off).then(|| host(&request)).flatten();
-        forwarded(request.headers_mut(), self.forwarded, &self.client, host);
+        self.say_where_from(&mut request);
         Rewriting::Asked { asked: self.inner.call(request) }
     }
 }
@@ -102,6 +115,11 @@ impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> 
             RewritingProjection::Asked { asked } => asked,
         };
         let mut response = ready!(asked.poll(cx))?;
+        if response.version() == Version::HTTP_2 {
+            // Fields that belong to one connection are malformed there, and have been refused already.
+            *response.version_mut() = Version::HTTP_11;
+            return Poll::Ready(Ok(response));
+        }
         let seen = Seen::new(response.headers());
         if seen.has(Seen::TRANSFER_ENCODING) && !is_plainly_chunked(response.headers()) {
             return Poll::Ready(Err(Error::Upstream(UpstreamFailure::Invalid)));
@@ -151,9 +169,6 @@ impl Seen {
 /// Brings a request into the form that an origin server expects (RFC 9112, section 3.2): origin-form (or `*`),
 /// one `Host`, and the version that we speak ourselves.
 fn normalise(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Error> {
-    if request.version() == Version::HTTP_2 {
-        return normalise_http2(request, seen);
-    }
     if request.method() == Method::CONNECT {
         return Err(Error::BadRequest("CONNECT asks for a forward proxy, and this is none"));
     }
@@ -189,7 +204,8 @@ fn normalise(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Error> {
 
 /// The same for HTTP/2, which keeps its own form: the target's authority is the host, and `Host` stands in where there
 /// is none (RFC 9113, section 8.3.1).
-fn normalise_http2(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Error> {
+/// Fields that belong to one connection are malformed there, and have been refused already.
+fn normalise_http2(request: &mut Request<Incoming>) -> Result<(), Error> {
     if request.method() == Method::CONNECT {
         return Err(Error::BadRequest("CONNECT asks for a forward proxy, and this is none"));
     }
@@ -198,9 +214,7 @@ fn normalise_http2(request: &mut Request<Incoming>, seen: Seen) -> Result<(), Er
             Err(Error::BadRequest("a user has no place in the request's :authority"))
         }
         Some(_) => {
-            if seen.has(Seen::HOST) {
-                request.headers_mut().remove(HOST);
-            }
+            request.headers_mut().remove(HOST);
             Ok(())
         }
         None if request.headers().get_all(HOST).iter().count() == 1 => Ok(()),
