@@ -10,9 +10,10 @@
 //! ```
 //!
 //! Parked, only the socket and a small future remain: hyper's state is torn down whenever it is idle, and
-//! built anew at the next byte. With `--accept-proxy` a connection is not parked before its PROXY protocol header has
-//! been read (`proxy_header`). So closing an idle connection is a decision about a plain socket, and an upgrade
+//! built anew at the next byte. So closing an idle connection is a decision about a plain socket, and an upgrade
 //! is nothing but the next state.
+//!
+//! With `--accept-proxy` the first state comes after the connection's PROXY protocol header (`proxy_header`).
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -103,13 +104,31 @@ impl Site {
 
     /// Takes a connection that was just accepted, as a task of its own. `rescued`: out of the accept queue of
     /// a listener that is about to close.
-    pub fn take(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, rescued: bool) {
+    pub fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, rescued: bool) {
         let Some(member) = self.roster.admit(&self.route.shard, rescued) else {
             self.refuse(stream);
             return;
         };
-        let busy = Busy::new(Protocol::Http1, member.seat.accepted);
-        let caller = Caller::new(&self.route.pool, client);
+        let caller = Caller::new(&self.route.pool, peer);
+        if self.accept_proxy {
+            tokio::task::spawn_local(proxy_header::read(Rc::clone(self), member, caller, stream));
+        } else if self.introduce(&caller, &stream, None) {
+            self.begin(stream, member, caller);
+        }
+    }
+
+    /// Says between whom a connection is, by its header or as the socket has it; false when the socket is gone.
+    fn introduce(&self, caller: &Caller, stream: &TcpStream, header: Option<Ends>) -> bool {
+        if header.is_none() && self.route.pool.send_proxy().is_none() {
+            return true; // nobody asks, and asking costs a system call
+        }
+        let own = || Some(Ends { client: caller.addr(), server: stream.local_addr().ok()? });
+        header.or_else(own).inspect(|&ends| caller.between(ends)).is_some()
+    }
+
+    /// Begins with a connection, as a task of its own, when it is known whose it is.
+    fn begin(self: &Rc<Self>, stream: TcpStream, member: Member, caller: Rc<Caller>) {
+        let busy = Busy::new(Protocol::Http1, Instant::now());
         let exchange = Exchange::new(&self.route, self.roster.view(), &caller, busy);
         let client = Client {
             site: Rc::clone(self),
@@ -164,8 +183,6 @@ struct Client {
 /// What a connection turns into when it leaves the serving state.
 #[derive(Debug)]
 enum Next {
-    /// Just accepted, and the PROXY protocol header is awaited.
-    ProxyHeader(ClientStream),
     /// Idle: only the socket is kept.
     Park(ClientStream),
     /// Idle, but part of a head is here.
@@ -199,34 +216,10 @@ impl Client {
         .await;
     }
 
-    /// The state of a connection that was just accepted.
-    fn begin(&self, stream: ClientStream) -> Next {
-        if self.site.accept_proxy {
-            return Next::ProxyHeader(stream);
-        }
-        if self.site.route.pool.send_proxy().is_some() {
-            return self.introduce(stream, None);
-        }
-        first(stream)
-    }
-
-    /// Goes on when it is known between whom the connection is: by a header, or as the socket says.
-    fn introduce(&self, stream: ClientStream, ends: Option<Ends>) -> Next {
-        let own = || Some(Ends { client: self.caller.addr(), server: stream.tcp().local_addr().ok()? });
-        match ends.or_else(own) {
-            Some(ends) => {
-                self.caller.between(ends);
-                first(stream)
-            }
-            None => Next::Closed,
-        }
-    }
-
     async fn live(self, stream: ClientStream) {
-        let mut next = self.begin(stream);
+        let mut next = Next::Park(stream);
         loop {
             next = match next {
-                Next::ProxyHeader(stream) => Box::pin(proxy_header::read(&self, stream)).await,
                 Next::Park(stream) => {
                     self.member.seat.enter(Stage::Parked, self.exchange.idle_since());
                     match parked::wait(&self.member.seat, &stream).await {
@@ -255,9 +248,4 @@ impl Client {
             }
         }
     }
-}
-
-/// The state of a connection when it is known whose it is.
-fn first(stream: ClientStream) -> Next {
-    Next::Park(stream)
 }

@@ -5,17 +5,20 @@
 //! must come: otherwise the socket would stay readable, and waiting for more would be a busy loop.
 
 use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
-use super::roster::{Order, Stage};
+use super::Site;
+use super::roster::{Member, Order, Stage};
 use super::stream::ClientStream;
-use super::{Client, Next};
 use crate::drain::Phase;
 use crate::metrics::End;
+use crate::proxy::Caller;
 use crate::proxy_protocol::{Header, Invalid, Parser};
 
 /// Peeked at a time: more than most headers have.
@@ -30,47 +33,51 @@ enum Outcome {
     Ordered(Order),
 }
 
-/// Reads the header. What is without one is reset: an answer could only mislead who speaks another protocol.
-pub(super) async fn read(client: &Client, stream: ClientStream) -> Next {
-    let seat = &client.member.seat;
+/// Reads the header, and hands the connection on to its site. What is without one is reset: an answer could only
+/// mislead who speaks another protocol.
+pub(super) async fn read(site: Rc<Site>, member: Member, caller: Rc<Caller>, stream: TcpStream) {
+    let seat = &member.seat;
     seat.enter(Stage::ProxyHeader, seat.accepted);
     let mut parser = Parser::default();
     let outcome = poll_fn(|cx| {
         seat.register(cx.waker());
-        if let Poll::Ready(outcome) = poll_header(&mut parser, stream.tcp(), cx) {
+        if let Poll::Ready(outcome) = poll_header(&mut parser, &stream, cx) {
             return Poll::Ready(outcome);
         }
         match seat.take_order() {
             // The kernel may hold what the runtime has not been told of yet. The order comes again.
-            Some(order) if order == Order::Cut || !stream.has_bytes() => Poll::Ready(Outcome::Ordered(order)),
+            Some(order) if order == Order::Cut || !has_bytes(&stream) => Poll::Ready(Outcome::Ordered(order)),
             _ => Poll::Pending,
         }
     })
     .await;
     let why: &dyn std::fmt::Display = match &outcome {
         Outcome::Whole(header) => {
-            // A drain must not close it before its request had the time to come.
-            client.exchange.heard(Instant::now());
-            return client.introduce(stream, header.ends);
+            if site.introduce(&caller, &stream, header.ends) {
+                site.begin(stream, member, caller);
+            }
+            return;
         }
         // Nothing was said: a probe of the port, or the drain's end.
-        Outcome::Gone if !parser.has_begun() => return Next::Closed,
+        Outcome::Gone if !parser.has_begun() => return,
         Outcome::Ordered(Order::Close | Order::Cut | Order::HeadCutShort) if !parser.has_begun() => {
-            client.member.ends(End::ClosedIdle);
-            stream.abort();
-            return Next::Closed;
+            member.ends(End::ClosedIdle);
+            return ClientStream::Plain(stream).abort();
         }
         Outcome::Bad(invalid) => invalid,
         Outcome::Gone => &"the connection ended in the middle of it",
         Outcome::Ordered(_) => &"it did not come in time",
     };
-    tracing::debug!(client = %client.caller.addr(), %why, "a connection without a PROXY protocol header");
-    client.member.shard.proxy_protocol_errors.inc();
-    if matches!(outcome, Outcome::Ordered(_)) && client.member.view().phase() != Phase::Serving {
-        client.member.ends(End::Cut);
+    tracing::debug!(client = %caller.addr(), %why, "a connection without a PROXY protocol header");
+    member.shard.proxy_protocol_errors.inc();
+    if matches!(outcome, Outcome::Ordered(_)) && member.view().phase() != Phase::Serving {
+        member.ends(End::Cut);
     }
-    stream.abort();
-    Next::Closed
+    ClientStream::Plain(stream).abort();
+}
+
+fn has_bytes(stream: &TcpStream) -> bool {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|n| n > 0)
 }
 
 /// Takes out what is here of the header.
