@@ -18,6 +18,10 @@ pub const STREAM_WINDOW: u32 = 256 << 10;
 /// The window of all streams of a connection together.
 pub const CONNECTION_WINDOW: u32 = 1 << 20;
 
+/// Fields that HTTP/2 has no place for.
+const CONNECTION_SPECIFIC: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+
 /// A body that comes in.
 #[derive(Debug)]
 pub struct Receiving {
@@ -110,6 +114,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         self.stream.send_reset(reason);
     }
 
+    /// Whether nothing has been taken from the body.
+    pub fn is_untouched(&self) -> bool {
+        !self.touched
+    }
+
     /// Gives the body back, if nothing has been taken from it.
     pub fn into_untouched(self) -> Option<B> {
         (!self.touched).then_some(self.body)
@@ -140,7 +149,12 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.chunk = data,
                     Err(frame) => {
-                        if let Ok(trailers) = frame.into_trailers() {
+                        if let Ok(mut trailers) = frame.into_trailers() {
+                            // An HTTP/1.1 message's may name anything; here they would make it malformed (RFC 9113,
+                            // section 8.2.2).
+                            for name in CONNECTION_SPECIFIC {
+                                trailers.remove(name);
+                            }
                             return Poll::Ready(self.stream.send_trailers(trailers).map_err(gone));
                         }
                     }

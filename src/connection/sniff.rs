@@ -78,7 +78,8 @@ pub(super) async fn sniff(client: &Client, mut stream: ClientStream) -> Next {
             if order != Order::HeadTimeout {
                 client.member.ends(End::Cut);
             }
-            http1::refuse(client, stream, Error::HeaderTimeout)
+            let error = if order == Order::Close { Error::DrainDeadline } else { Error::HeaderTimeout };
+            http1::refuse(client, stream, error)
         }
         First::Gone => Next::Closed,
     }

@@ -79,7 +79,7 @@ where
                 return Rewriting::Refused { error };
             }
             self.say_where_from(&mut request);
-            return Rewriting::Asked { asked: self.inner.call(request) };
+            return Rewriting::Asked { asked: self.inner.call(request), http2: true };
         }
         let seen = Seen::new(request.headers());
         if let Err(error) = normalise(&mut request, seen) {
@@ -91,7 +91,7 @@ where
             seen.has(Seen::UPGRADE) && headers.get_all(UPGRADE).iter().any(|value| has_token(value, b"h2c"));
         remove_hop_by_hop(headers, seen, !h2c);
         self.say_where_from(&mut request);
-        Rewriting::Asked { asked: self.inner.call(request) }
+        Rewriting::Asked { asked: self.inner.call(request), http2: false }
     }
 }
 
@@ -101,8 +101,8 @@ pin_project! {
     pub enum Rewriting<F> {
         /// The request cannot be forwarded.
         Refused { error: Error },
-        /// The app has been asked.
-        Asked { #[pin] asked: F },
+        /// The app has been asked, by a client that speaks HTTP/2 or not.
+        Asked { #[pin] asked: F, http2: bool },
     }
 }
 
@@ -110,9 +110,9 @@ impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> 
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let asked = match self.project() {
+        let (asked, http2) = match self.project() {
             RewritingProjection::Refused { error } => return Poll::Ready(Err(*error)),
-            RewritingProjection::Asked { asked } => asked,
+            RewritingProjection::Asked { asked, http2 } => (asked, *http2),
         };
         let mut response = ready!(asked.poll(cx))?;
         if response.version() == Version::HTTP_2 {
@@ -124,8 +124,9 @@ impl<F: Future<Output = Result<Response<Body>, Error>>> Future for Rewriting<F> 
         if seen.has(Seen::TRANSFER_ENCODING) && !is_plainly_chunked(response.headers()) {
             return Poll::Ready(Err(Error::Upstream(UpstreamFailure::Invalid)));
         }
-        let upgrade =
-            matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+        // HTTP/2 has no word for it (RFC 9113, section 8.6).
+        let upgrade = !http2
+            && matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
         remove_hop_by_hop(response.headers_mut(), seen, upgrade);
         // The version is that of the sender, and from here on that is us (RFC 9110, section 2.5).
         *response.version_mut() = Version::HTTP_11;

@@ -1,11 +1,11 @@
 //! The bodies on the way to and from the app.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -99,6 +99,8 @@ struct UploadState {
     request: Cell<u64>,
     /// Why the client does not want the response any more, over HTTP/2.
     reset: Cell<Option<Reason>>,
+    /// Waits for that.
+    sender: RefCell<Option<Waker>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,6 +155,21 @@ impl Upload {
     /// The client has reset the exchange: what is dropped from now on is dropped for that reason.
     pub fn set_reset(&self, reason: Reason) {
         self.0.reset.set(Some(reason));
+        if let Some(sender) = self.0.sender.take() {
+            sender.wake();
+        }
+    }
+
+    /// Ready when the client has reset the exchange. For whoever sends the body: it may be stuck with an app that
+    /// does not read, and would not look at what comes from the client.
+    pub(super) fn poll_reset(&self, cx: &Context<'_>) -> Poll<Reason> {
+        match self.reset() {
+            Some(reason) => Poll::Ready(reason),
+            None => {
+                *self.0.sender.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 
     /// Says whether the client sends its body though nobody has asked for it.

@@ -23,7 +23,7 @@ use super::link::Replay;
 use super::stream;
 use super::{SendError, failure_of, translate};
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
-use crate::http2::{Broken, CONNECTION_WINDOW, Receiving, STREAM_WINDOW, Sending};
+use crate::http2::{Broken, Receiving, STREAM_WINDOW, Sending};
 use crate::metrics::{Shard, UpstreamFailure};
 use crate::proxy_protocol::Preamble;
 
@@ -37,8 +37,10 @@ const STREAMS: usize = 100;
 /// For how long an app that has answered in HTTP/1.1 is not asked in HTTP/2 again.
 const NOT_SPOKEN: Duration = Duration::from_secs(60);
 
-/// The windows of all streams of a connection to the app together: enough for many responses at a time.
-const APP_CONNECTION_WINDOW: u32 = 4 * CONNECTION_WINDOW;
+/// The windows of all streams of a connection to the app together. Less than this, and clients that read nothing would
+/// hold up the others: their streams share the connection.
+#[expect(clippy::cast_possible_truncation, reason = "a small number")]
+const APP_CONNECTION_WINDOW: u32 = STREAMS as u32 * STREAM_WINDOW;
 
 /// A worker's HTTP/2 connections to one app.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub(super) struct Mux {
     /// Counts attempts to connect; odd while one is under way.
     attempts: Cell<u64>,
     /// What became of the last attempt that failed, and which it was.
-    failed: Cell<(u64, UpstreamFailure)>,
+    failed: Cell<(u64, NoConn)>,
     /// An attempt is over.
     changed: Notify,
     not_spoken: Rc<Cell<Option<Instant>>>,
@@ -109,7 +111,7 @@ impl Mux {
             preamble: None,
             conns: RefCell::default(),
             attempts: Cell::new(0),
-            failed: Cell::new((0, UpstreamFailure::Refused)),
+            failed: Cell::new((0, NoConn::NotSpoken)),
             changed: Notify::new(),
             not_spoken: Rc::default(),
         }
@@ -146,24 +148,28 @@ impl Mux {
         request: Request<RequestBody>,
         replay: Replay,
     ) -> Result<Response<Streamed>, Failed> {
-        let (mut slot, pooled) = match self.checkout().await {
+        let (mut slot, mut pooled) = match self.checkout().await {
             Ok(found) => found,
             Err(NoConn::Failed(failure)) => return Err(Failed::Send(SendError::App(failure))),
             Err(NoConn::NotSpoken) => return Err(Failed::NotSpoken(Box::new(request))),
         };
         let (parts, mut body) = request.into_parts();
         let Some(mut head) = translate::to_http2(parts) else { return Err(Failed::Send(SendError::Host)) };
-        let mut spare = pooled.then(|| head.clone());
+        let mut spare = Some(head.clone());
+        let mut fresh_ended = false;
         loop {
             let asked = head.extensions_mut().remove::<Asked>();
             let upload = body.upload().clone();
             let call = match Call::new(slot, head, body, asked) {
                 Ok(call) => call,
                 Err(failed) => {
-                    // The connection has ended meanwhile; nothing has been sent.
-                    let Some(again) = spare.take() else { return Err(app(UpstreamFailure::Reset)) };
+                    // The connection has ended meanwhile; nothing has been sent. There may be more of its kind.
+                    let Some(again) = spare.clone() else { return Err(app(UpstreamFailure::Reset)) };
+                    if !pooled && std::mem::replace(&mut fresh_ended, true) {
+                        return Err(app(UpstreamFailure::Reset));
+                    }
                     (head, body) = (again, failed);
-                    slot = self.another().await?;
+                    (slot, pooled) = self.another().await?;
                     continue;
                 }
             };
@@ -180,14 +186,14 @@ impl Mux {
                 (Some(taken), Some(spare)) if again => (head, body) = (spare, taken),
                 _ => return Err(Failed::Send(failure(&error))),
             }
-            slot = self.another().await?;
+            (slot, pooled) = self.another().await?;
         }
     }
 
     /// A second connection for a request whose first one did not do.
-    async fn another(self: &Rc<Self>) -> Result<Slot, Failed> {
+    async fn another(self: &Rc<Self>) -> Result<(Slot, bool), Failed> {
         match self.checkout().await {
-            Ok((slot, _)) => Ok(slot),
+            Ok(found) => Ok(found),
             Err(NoConn::Failed(failure)) => Err(app(failure)),
             Err(NoConn::NotSpoken) => Err(app(UpstreamFailure::Invalid)),
         }
@@ -206,14 +212,10 @@ impl Mux {
                 // Somebody is connecting; all who wait share what comes of it.
                 let changed = self.changed.notified();
                 changed.await;
-                if let (failed, failure) = self.failed.get()
+                if let (failed, no_conn) = self.failed.get()
                     && failed == attempt
                 {
-                    return Err(if self.is_not_spoken() {
-                        NoConn::NotSpoken
-                    } else {
-                        NoConn::Failed(failure)
-                    });
+                    return Err(no_conn);
                 }
                 continue;
             }
@@ -263,7 +265,9 @@ impl Mux {
         match timeout(limit, greeting).await {
             Ok(Greeted::Yes) => {}
             Ok(Greeted::Http1) => return Err(self.cannot_speak()),
-            // Closed without a word: what an app does that knows HTTP/1.1 only, or one that is going away.
+            // Closed without a word: what an app does that knows HTTP/1.1 only, or one that is going away, so this says
+            // nothing about the next request.
+            Ok(Greeted::NotYet) if self.config.protocol.is_none() => return Err(NoConn::NotSpoken),
             Ok(Greeted::NotYet) => return Err(NoConn::Failed(UpstreamFailure::Reset)),
             Ok(Greeted::Other) => return Err(NoConn::Failed(UpstreamFailure::Invalid)),
             Err(_) => return Err(NoConn::Failed(UpstreamFailure::Timeout)),
@@ -353,11 +357,7 @@ impl<'a> Attempt<'a> {
 
     fn end(self, outcome: &Result<(), NoConn>) {
         if let Err(no_conn) = outcome {
-            let failure = match no_conn {
-                NoConn::Failed(failure) => *failure,
-                NoConn::NotSpoken => UpstreamFailure::Invalid,
-            };
-            self.0.failed.set((self.0.attempts.get(), failure));
+            self.0.failed.set((self.0.attempts.get(), *no_conn));
         }
     }
 }
@@ -373,12 +373,44 @@ impl Drop for Attempt<'_> {
 struct Call {
     slot: Slot,
     response: ResponseFuture,
-    /// The request's body, until it has been sent.
-    sending: Option<Sending<RequestBody>>,
-    /// What is left when it has been: the handle to reset the stream with.
-    sent: Option<SendStream<Bytes>>,
-    upload: Upload,
+    outgoing: Outgoing,
     asked: Option<Asked>,
+}
+
+/// The request's side of a stream. Dropped, it tells the app why the client has given the exchange up, if it has.
+#[derive(Debug)]
+struct Outgoing {
+    state: Going,
+    upload: Upload,
+}
+
+#[derive(Debug)]
+enum Going {
+    /// There is no body; it is kept for a second time.
+    Bodyless(RequestBody, SendStream<Bytes>),
+    Sending(Sending<RequestBody>),
+    /// What is left is the handle to reset the stream with.
+    Sent(SendStream<Bytes>),
+    /// Somebody else has it.
+    Taken,
+}
+
+impl Outgoing {
+    fn take(&mut self) -> Going {
+        std::mem::replace(&mut self.state, Going::Taken)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(reason) = self.upload.reset() {
+            match &mut self.state {
+                Going::Bodyless(_, stream) | Going::Sent(stream) => stream.send_reset(reason),
+                Going::Sending(sending) => sending.reset(reason),
+                Going::Taken => {}
+            }
+        }
+    }
 }
 
 impl Call {
@@ -392,23 +424,16 @@ impl Call {
         let upload = body.upload().clone();
         let end = body.is_end_stream();
         let mut sender = slot.conn.sender.clone();
-        match sender.send_request(head, end) {
-            Ok((response, stream)) if end => {
-                Ok(Self { slot, response, sending: None, sent: Some(stream), upload, asked })
-            }
-            Ok((response, stream)) => Ok(Self {
-                slot,
-                response,
-                sending: Some(Sending::new(body, stream)),
-                sent: None,
-                upload,
-                asked,
-            }),
+        let state = match sender.send_request(head, end) {
+            Ok((response, stream)) if end => (response, Going::Bodyless(body, stream)),
+            Ok((response, stream)) => (response, Going::Sending(Sending::new(body, stream))),
             Err(_) => {
                 slot.mux.forget(&slot.conn);
-                Err(body)
+                return Err(body);
             }
-        }
+        };
+        let (response, state) = state;
+        Ok(Self { slot, response, outgoing: Outgoing { state, upload }, asked })
     }
 
     /// Waits for the head of the response. With an error comes the body, if nothing of it has been taken.
@@ -416,7 +441,11 @@ impl Call {
         match poll_fn(|cx| self.poll_answer(cx)).await {
             Ok(response) => Ok(response.map(|body| self.into_body(body))),
             Err(error) => {
-                let body = self.sending.take().and_then(Sending::into_untouched);
+                let body = match self.outgoing.take() {
+                    Going::Bodyless(body, _) => Some(body),
+                    Going::Sending(sending) => sending.into_untouched(),
+                    Going::Sent(_) | Going::Taken => None,
+                };
                 if error.as_ref().is_some_and(h2::Error::is_go_away) {
                     self.slot.mux.forget(&self.slot.conn);
                 }
@@ -426,22 +455,28 @@ impl Call {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Option<h2::Error>>> {
-        if self.asked.is_some()
+        while self.asked.is_some()
             && let Poll::Ready(Some(Ok(informational))) = self.response.poll_informational(cx)
-            && informational.status() == StatusCode::CONTINUE
-            && let Some(asked) = self.asked.take()
         {
-            asked.tell();
+            if informational.status() == StatusCode::CONTINUE
+                && let Some(asked) = self.asked.take()
+            {
+                asked.tell();
+            }
         }
-        if let Some(sending) = &mut self.sending {
+        if let Going::Sending(sending) = &mut self.outgoing.state {
             match sending.poll(cx) {
                 Poll::Ready(Err(Broken::Source(error))) => {
                     sending.reset(error.reset().unwrap_or(Reason::CANCEL));
                     return Poll::Ready(Err(None));
                 }
-                // What the app says to that is in its response.
+                // What the app says to that is in its response. If it has refused the stream before anything of the
+                // body was taken, that is still here to be sent again.
+                Poll::Ready(Err(Broken::Reset(_) | Broken::Gone)) if sending.is_untouched() => {}
                 Poll::Ready(Ok(()) | Err(Broken::Reset(_) | Broken::Gone)) => {
-                    self.sent = self.sending.take().map(Sending::into_stream);
+                    if let Going::Sending(sending) = self.outgoing.take() {
+                        self.outgoing.state = Going::Sent(sending.into_stream());
+                    }
                 }
                 Poll::Pending => {}
             }
@@ -453,42 +488,40 @@ impl Call {
     /// one who moves the other.
     fn into_body(mut self, stream: RecvStream) -> Streamed {
         let slot = Rc::new(self.slot);
-        if let Some(mut sending) = self.sending.take() {
-            let (slot, settling) = (Rc::clone(&slot), self.upload.settling());
-            tokio::task::spawn_local(async move {
-                if let Err(Broken::Source(error)) = poll_fn(|cx| sending.poll(cx)).await {
-                    sending.reset(error.reset().unwrap_or(Reason::CANCEL));
-                }
-                drop((slot, settling));
-            });
+        match self.outgoing.take() {
+            Going::Sending(sending) => {
+                let upload = self.outgoing.upload.clone();
+                tokio::task::spawn_local(send_on(sending, upload, Rc::clone(&slot)));
+            }
+            rest => self.outgoing.state = rest,
         }
-        Streamed {
-            incoming: Receiving::new(stream),
-            sent: self.sent.take(),
-            upload: self.upload,
-            _slot: slot,
-        }
+        Streamed { incoming: Receiving::new(stream), outgoing: self.outgoing, _slot: slot }
     }
+}
+
+/// Sends the rest of a request's body, unless the client gives the exchange up.
+async fn send_on(mut sending: Sending<RequestBody>, upload: Upload, slot: Rc<Slot>) {
+    let settling = upload.settling();
+    let given_up = poll_fn(|cx| match sending.poll(cx) {
+        Poll::Ready(Err(Broken::Source(error))) => Poll::Ready(Some(error.reset().unwrap_or(Reason::CANCEL))),
+        Poll::Ready(Ok(()) | Err(Broken::Reset(_) | Broken::Gone)) => Poll::Ready(None),
+        Poll::Pending => upload.poll_reset(cx).map(Some),
+    })
+    .await;
+    if let Some(reason) = given_up {
+        sending.reset(reason);
+    }
+    drop((slot, settling));
 }
 
 /// The body of a response that comes on a stream.
 #[derive(Debug)]
 pub(super) struct Streamed {
     pub(super) incoming: Receiving,
-    sent: Option<SendStream<Bytes>>,
-    upload: Upload,
+    /// Not wanted any more: the app hears why.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    outgoing: Outgoing,
     _slot: Rc<Slot>,
-}
-
-impl Drop for Streamed {
-    fn drop(&mut self) {
-        // Not wanted any more: the app hears why.
-        if !self.incoming.is_end_stream()
-            && let (Some(sent), Some(reason)) = (&mut self.sent, self.upload.reset())
-        {
-            sent.send_reset(reason);
-        }
-    }
 }
 
 /// The app has not looked at the request.

@@ -43,7 +43,12 @@ impl Ebb {
 
     /// Starts ebb in front of an app, with flags.
     pub(crate) async fn start_with(app: &App, flags: &[&str]) -> Self {
-        let forward = format!("127.0.0.1:0={}", app.addr());
+        Self::start_at(app.addr(), flags).await
+    }
+
+    /// Starts ebb in front of whatever is at this address, with flags.
+    pub(crate) async fn start_at(app: SocketAddr, flags: &[&str]) -> Self {
+        let forward = format!("127.0.0.1:0={app}");
         Self::start_bare(&[&["--forward", &forward, "--admin", "127.0.0.1:0"], flags].concat()).await
     }
 
@@ -127,6 +132,20 @@ impl Ebb {
         serde_json::from_slice(&response.body.bytes).expect("/status is JSON")
     }
 
+    /// The sum of the samples in `/metrics` whose name and labels contain all of these.
+    pub(crate) async fn metric(&self, parts: &[&str]) -> f64 {
+        let response = self.admin_get("/metrics").await;
+        let samples = response.text().lines().filter(|line| !line.starts_with('#'));
+        let named = samples.filter(|line| parts.iter().all(|part| line.contains(part)));
+        named.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>().expect("a number")).sum()
+    }
+
+    /// Waits until that sum is this.
+    pub(crate) async fn until_metric(&self, parts: &[&str], wanted: f64) {
+        let reached = async { while self.metric(parts).await != wanted {} };
+        within(&format!("{parts:?} to be {wanted}"), reached).await;
+    }
+
     /// Calls `/drain` as a hook does.
     pub(crate) async fn drain(&self) -> Hook {
         Hook::call(self.admin, "").await
@@ -177,6 +196,11 @@ impl Ebb {
     /// The most memory that ebb has held so far, in KiB.
     pub(crate) fn peak_memory_kib(&self) -> u64 {
         process::peak_memory_kib(self.pid())
+    }
+
+    /// The memory that ebb holds now, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        process::memory_kib(self.pid())
     }
 
     /// The processor time that ebb has used so far, in hundredths of a second.

@@ -4,6 +4,7 @@
 //! - [`App`]: the origin behind it; a test holds each [`Exchange`] and decides what happens next.
 //! - [`UnixApp`]: one that reads only when it is told to.
 //! - [`Client`]: one raw connection to ebb.
+//! - [`http2`]: clients and apps that speak HTTP/2; [`frames`]: those that misspeak it.
 //! - [`Kubelet`]: deletes the pod as the real one does.
 //! - [`Traffic`]: clients that never stop, and what became of their requests.
 //!
@@ -15,6 +16,8 @@ use std::time::Duration;
 mod app;
 mod client;
 mod ebb;
+pub(crate) mod frames;
+pub(crate) mod http2;
 mod kubelet;
 mod log;
 mod message;

@@ -22,8 +22,17 @@ pub(crate) fn wait_stopped(pid: u32) {
 
 /// The most memory that a process has held so far, in KiB.
 pub(crate) fn peak_memory_kib(pid: u32) -> u64 {
+    status_kib(pid, "VmHWM:")
+}
+
+/// The memory that a process holds now, in KiB.
+pub(crate) fn memory_kib(pid: u32) -> u64 {
+    status_kib(pid, "VmRSS:")
+}
+
+fn status_kib(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a live process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Conversation {
     state: State,
     respond: SendResponse<Bytes>,
     exchange: Rc<Exchange>,
+    /// All of the response has been handed over.
+    whole: bool,
 }
 
 enum State {
@@ -40,7 +42,7 @@ enum State {
 
 impl Conversation {
     pub(super) fn new(answering: Answering, respond: SendResponse<Bytes>, exchange: Rc<Exchange>) -> Self {
-        Self { state: State::Answering(answering), respond, exchange }
+        Self { state: State::Answering(answering), respond, exchange, whole: false }
     }
 
     /// Sends the head of the response; none when that was all of it.
@@ -53,6 +55,7 @@ impl Conversation {
         let end = body.is_end_stream();
         // Fails only when the client has reset the stream, or is gone.
         let stream = self.respond.send_response(Response::from_parts(parts, ()), end).ok()?;
+        self.whole = end;
         (!end).then(|| Sending::new(body, stream))
     }
 }
@@ -80,13 +83,24 @@ impl Future for Conversation {
                 }
                 State::Sending(sending) => {
                     match ready!(sending.poll(cx)) {
-                        Ok(()) | Err(Broken::Gone) => {}
+                        Ok(()) => this.whole = true,
+                        Err(Broken::Gone) => {}
                         Err(Broken::Reset(reason)) => this.exchange.upload().set_reset(reason),
                         Err(Broken::Source(error)) => sending.reset(reason_for(&error)),
                     }
                     return Poll::Ready(Outcome::Answered);
                 }
             }
+        }
+    }
+}
+
+impl Drop for Conversation {
+    /// Nobody waits for the rest: the app hears so, whatever it is doing.
+    fn drop(&mut self) {
+        let upload = self.exchange.upload();
+        if !self.whole && upload.reset().is_none() {
+            upload.set_reset(Reason::CANCEL);
         }
     }
 }
