@@ -53,6 +53,8 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// An HTTP/2 client that has been silent for this long is pinged; zero: never.
     pub http2_keepalive: Duration,
+    /// Pipes that a worker may have to splice through, of two file descriptors each.
+    pub max_pipes: usize,
 }
 
 /// How the app is spoken to.

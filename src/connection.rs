@@ -11,7 +11,7 @@
 //!
 //! Parked, only the socket and a small future remain: hyper's state is torn down whenever it is idle, and
 //! built anew at the next byte. So closing an idle connection is a decision about a plain socket, and an upgrade
-//! is nothing but the next state.
+//! is nothing but the next state. A connection of a `tcp://` forward is a tunnel from the beginning (`tcp`).
 //!
 //! With `--accept-proxy` the first state comes after the connection's PROXY protocol header (`proxy_header`).
 
@@ -28,31 +28,37 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, Scheme};
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Busy, Caller, Exchange, Route};
 use crate::proxy_protocol::Ends;
+use crate::upstream::Stream;
 
 mod heads;
 mod http1;
 mod http2;
 mod linger;
 mod parked;
+mod peer;
 mod proxy_header;
 mod roster;
 mod sniff;
 mod stream;
+mod tcp;
 mod tunnel;
 mod wire;
 
 pub use roster::Roster;
 use roster::{Member, Order, Stage};
 use stream::ClientStream;
+use tunnel::Tunnel;
 
 /// What the connections of one worker on one forward share.
 #[derive(Debug)]
 pub struct Site {
+    /// What is spoken on it.
+    scheme: Scheme,
     /// Where their requests go.
     pub route: Rc<Route>,
     /// The worker's connections.
@@ -77,6 +83,7 @@ impl Site {
     /// For one worker and forward.
     #[must_use]
     pub fn new(
+        scheme: Scheme,
         route: Rc<Route>,
         roster: &Rc<Roster>,
         arrivals: &Arc<Arrivals>,
@@ -91,6 +98,7 @@ impl Site {
             .max_header_size(limits.max_header_bytes)
             .max_buf_size(limits.max_header_bytes.max(MAX_BODY_BUFFER));
         Rc::new(Self {
+            scheme,
             route,
             roster: Rc::clone(roster),
             arrivals: Arc::clone(arrivals),
@@ -106,7 +114,10 @@ impl Site {
     /// a listener that is about to close.
     pub fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, rescued: bool) {
         let Some(member) = self.roster.admit(&self.route.shard, rescued) else {
-            self.refuse(stream);
+            match self.scheme {
+                Scheme::Tcp => ClientStream::Plain(stream).abort(),
+                _ => self.refuse(stream),
+            }
             return;
         };
         let caller = Caller::new(&self.route.pool, peer);
@@ -128,6 +139,16 @@ impl Site {
 
     /// Begins with a connection, as a task of its own, when it is known whose it is.
     fn begin(self: &Rc<Self>, stream: TcpStream, member: Member, caller: Rc<Caller>) {
+        if self.scheme == Scheme::Tcp {
+            member.speaks(Protocol::Tcp);
+            tokio::task::spawn_local(tcp::serve(
+                Rc::clone(self),
+                member,
+                caller,
+                ClientStream::Plain(stream),
+            ));
+            return;
+        }
         let busy = Busy::new(Protocol::Http1, Instant::now());
         let exchange = Exchange::new(&self.route, self.roster.view(), &caller, busy);
         let client = Client {
@@ -192,9 +213,18 @@ enum Next {
     /// Everything has been said.
     Linger(ClientStream),
     /// After a 101.
-    Tunnel(Box<tunnel::Tunnel>),
+    Tunnel(Box<Upgraded>),
     /// The socket is gone, or not worth more.
     Closed,
+}
+
+/// The two sides after a 101, and what was read past the heads.
+#[derive(Debug)]
+struct Upgraded {
+    client: ClientStream,
+    from_client: Bytes,
+    app: Stream,
+    from_app: Bytes,
 }
 
 impl Client {
@@ -240,9 +270,11 @@ impl Client {
                     linger::after_response(&self.member, stream).await;
                     Next::Closed
                 }
-                Next::Tunnel(tunnel) => {
+                Next::Tunnel(upgraded) => {
                     self.member.speaks(Protocol::Upgrade);
-                    Box::pin(tunnel.run(&self.member)).await
+                    let Upgraded { client, from_client, app, from_app } = *upgraded;
+                    let tunnel = Tunnel::new(client, from_client, app, from_app, &self.member);
+                    Box::pin(tunnel.run(&self.member, || {})).await.map_or(Next::Closed, Next::Linger)
                 }
                 Next::Closed => return self.settle().await,
             }

@@ -11,7 +11,7 @@ use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 mod collect;
 mod shard;
 
-pub use shard::{Counter, End, Gauge, Protocol, Shard, UpstreamFailure};
+pub use shard::{Counter, End, Gauge, Protocol, Shard, Toward, UpstreamFailure};
 
 use crate::drain::Phase;
 use crate::drain::report::{Ends, Report, Tally};

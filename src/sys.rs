@@ -6,6 +6,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::ptr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -102,25 +103,70 @@ pub fn detach_reuseport_program(socket: BorrowedFd<'_>) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether TCP has given a connection up: after a RST or a time-out (`TCP_INFO`). Not `SO_ERROR`: that tells of
-/// passing trouble, too, which TCP rides out (an ICMP "unreachable" while a route changes).
+/// What TCP knows of a connection and its peer (`TCP_INFO`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Health {
+    /// TCP has given it up: after a RST or a time-out. Not `SO_ERROR`: that tells of passing trouble, too, which TCP
+    /// rides out (an ICMP "unreachable" while a route changes).
+    pub closed: bool,
+    /// Time-outs since the peer last acknowledged data anew (`tcpi_retransmits`).
+    pub retransmits: u8,
+    /// Probes of a closed window, or keepalive's, since the peer last answered anything (`tcpi_probes`).
+    pub probes: u8,
+    /// Since the peer last acknowledged or answered anything (`tcpi_last_ack_recv`).
+    pub unheard: Duration,
+}
+
+/// Looks at a TCP connection; nothing is known of other sockets, or where the kernel does not say.
 #[must_use]
-pub fn is_closed(socket: BorrowedFd<'_>) -> bool {
+pub fn health(socket: BorrowedFd<'_>) -> Health {
     const TCP_CLOSE: u8 = 7;
-    // The state is the first byte of struct tcp_info; the kernel writes no more than there is room for.
-    let mut state: u8 = 0;
-    let mut len = mem::size_of_val(&state) as libc::socklen_t;
-    // SAFETY: the pointers are to one live, writable byte and to its size.
+    // SAFETY: the struct consists of integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut len = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the pointers are to a live, writable tcp_info and to its size; the kernel writes no more than that.
     let failed = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
-            (&raw mut state).cast(),
+            (&raw mut info).cast(),
             &raw mut len,
         )
     };
-    failed == 0 && state == TCP_CLOSE
+    if failed != 0 {
+        return Health::default();
+    }
+    Health {
+        closed: info.tcpi_state == TCP_CLOSE,
+        retransmits: info.tcpi_retransmits,
+        probes: info.tcpi_probes,
+        unheard: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+    }
+}
+
+/// Moves up to `len` bytes from a socket into a pipe, or from a pipe into a socket, inside the kernel (splice(2)).
+/// Neither waits. 0: the socket's peer has ended its side.
+///
+/// # Errors
+/// What the kernel says. `WouldBlock` does not tell whether the pipe or the socket is meant; `InvalidInput` where
+/// these can't be spliced.
+pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    // SAFETY: the offsets may be null, and must be for sockets and pipes.
+    let moved = unsafe {
+        libc::splice(from.as_raw_fd(), ptr::null_mut(), to.as_raw_fd(), ptr::null_mut(), len, flags)
+    };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// Gives a pipe room for so many bytes, as far as the system allows, and returns the room that it has.
+pub fn size_pipe(pipe: BorrowedFd<'_>, bytes: usize) -> usize {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the call takes no pointer.
+    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    // SAFETY: the call takes no pointer.
+    usize::try_from(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_GETPIPE_SZ) }).unwrap_or(0)
 }
 
 /// Bytes (and the FIN) that a TCP socket has sent and the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); 0 when

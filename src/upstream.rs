@@ -322,6 +322,19 @@ impl Pool {
         self.shard.upstream_idle.add(-i64::try_from(conns).unwrap_or(0));
     }
 
+    /// Opens a connection that is to carry something other than HTTP. It begins with `preamble`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn open(&self, preamble: Option<&Preamble>) -> Result<Stream, UpstreamFailure> {
+        let connected = stream::connect(&self.target, self.config.connect_timeout, preamble).await;
+        connected.map_err(|error| {
+            let failure = failure_of(&error);
+            self.shard.upstream_failures[failure as usize].inc();
+            failure
+        })
+    }
+
     async fn connect(self: &Rc<Self>, preamble: Option<&Preamble>) -> Result<Box<Conn>, UpstreamFailure> {
         let timeout = self.config.connect_timeout;
         let stream = stream::connect(&self.target, timeout, preamble).await;

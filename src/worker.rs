@@ -86,7 +86,7 @@ impl Worker {
                 shard,
                 access_log: self.access_log.clone(),
             };
-            Site::new(Rc::new(route), roster, &self.arrivals, &probers, &self.config)
+            Site::new(forward.scheme, Rc::new(route), roster, &self.arrivals, &probers, &self.config)
         };
         std::mem::take(&mut self.routes).into_iter().map(site).collect()
     }

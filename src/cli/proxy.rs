@@ -20,6 +20,9 @@ use crate::telemetry::{self, LogFormat};
 /// File descriptors kept back for listeners, the admin port, logs and the runtime itself.
 const RESERVED_FDS: u64 = 64;
 
+/// The kernel lets a user have so many of the size that we ask for (`pipe-user-pages-soft`).
+const PIPES_MAX: u64 = 256;
+
 /// The flags of `ebb proxy`.
 #[derive(Debug, Args)]
 pub(crate) struct ProxyArgs {
@@ -228,16 +231,19 @@ impl ProxyArgs {
                 ));
             }
         }
+        let fds = crate::sys::raise_fd_limit();
+        let workers = self.workers.map_or_else(default_workers, usize::from);
         Ok(Config {
-            workers: self.workers.map_or_else(default_workers, usize::from),
+            workers,
             budget,
             probe_user_agents: self.probe_user_agents,
             limits: Limits {
                 idle_timeout: self.idle_timeout,
                 header_timeout: self.header_timeout,
-                max_connections: max_connections(self.max_connections),
+                max_connections: max_connections(self.max_connections, fds),
                 max_header_bytes: self.max_header_bytes,
                 http2_keepalive: self.http2_keepalive,
+                max_pipes: usize::try_from(pipes(fds)).unwrap_or(0) / workers,
             },
             accept_proxy: self.accept_proxy,
             upstream: UpstreamConfig {
@@ -268,16 +274,21 @@ fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(2)
 }
 
+/// Pipes that tunnels may splice through, of two file descriptors each: few, and none where these are scarce.
+fn pipes(fds: u64) -> u64 {
+    (fds / 256).min(PIPES_MAX)
+}
+
 /// What was asked for, as far as the file descriptors go: each client may need a connection to the app as well.
-fn max_connections(asked: Option<u32>) -> usize {
-    let fds = crate::sys::raise_fd_limit();
-    let possible = usize::try_from(fds.saturating_sub(RESERVED_FDS) / 2).unwrap_or(usize::MAX).max(1);
+fn max_connections(asked: Option<u32>, fds: u64) -> usize {
+    let reserved = RESERVED_FDS + 2 * pipes(fds);
+    let possible = usize::try_from(fds.saturating_sub(reserved) / 2).unwrap_or(usize::MAX).max(1);
     match asked {
         Some(asked) if asked as usize > possible => {
             tracing::warn!(
                 "--max-connections {asked} needs {} file descriptors, and the limit is {fds}: taking {possible}; \
                  raise the limit on open files (ulimit -n)",
-                2 * u64::from(asked) + RESERVED_FDS
+                2 * u64::from(asked) + reserved
             );
             possible
         }

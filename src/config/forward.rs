@@ -65,7 +65,9 @@ pub enum ForwardError {
     #[error("there is no '=': write [ADDR:]PORT=UPSTREAM, like 8080=3000")]
     NoUpstream,
     /// The scheme is none of ours.
-    #[error("'{0}://' is not something ebb can forward: leave the scheme out or write http://")]
+    #[error(
+        "'{0}://' is not something ebb can forward: write tcp:// for any bytes, or http://, which may be left out"
+    )]
     Scheme(String),
     /// What is left of `=` is no address.
     #[error(
@@ -85,6 +87,7 @@ impl FromStr for Forward {
         let (scheme, listen) = match listen.split_once("://") {
             None => (Scheme::Http, listen),
             Some(("http", rest)) => (Scheme::Http, rest),
+            Some(("tcp", rest)) => (Scheme::Tcp, rest),
             Some((other, _)) => return Err(ForwardError::Scheme(other.to_owned())),
         };
         Ok(Self { scheme, listen: parse_listen(listen)?, upstream: parse_upstream(upstream)? })
@@ -154,6 +157,7 @@ mod tests {
         assert_eq!(plain.upstream.to_string(), "127.0.0.1:3000");
         assert_eq!(forward("http://127.0.0.1:80=app:3000").listen.addr().to_string(), "127.0.0.1:80");
         assert_eq!(forward("[::1]:80=[::1]:3000").upstream.to_string(), "[::1]:3000");
+        assert_eq!(forward("tcp://5432=db:5432").scheme, Scheme::Tcp);
         assert_eq!(forward("0=unix:/run/app.sock").upstream.to_string(), "unix:/run/app.sock");
     }
 

@@ -20,9 +20,8 @@ use tower::Service as _;
 
 use super::roster::{Order, Stage};
 use super::stream::ClientStream;
-use super::tunnel::Tunnel;
 use super::wire::{Io, Wire};
-use super::{Client, Next};
+use super::{Client, Next, Upgraded};
 use crate::drain::Phase;
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Body, Error};
@@ -64,7 +63,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
     match ended {
         Ended::Over(Ok(())) => match upgrade.take() {
             Some((app, from_app)) => {
-                Next::Tunnel(Box::new(Tunnel { client: stream, from_client: unread, app, from_app }))
+                Next::Tunnel(Box::new(Upgraded { client: stream, from_client: unread, app, from_app }))
             }
             None if wire.eof() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
             None => Next::Linger(stream),

@@ -11,6 +11,7 @@ use std::task::Poll;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, Instant};
 
+use super::peer::Presence;
 use super::roster::{Member, Order, Stage};
 use super::stream::ClientStream;
 use crate::drain::Phase;
@@ -64,7 +65,7 @@ async fn linger(member: &Member, mut stream: ClientStream, mut more: impl FnMut(
         }
         // What the client has not acknowledged would be lost with the process, or with a RST.
         let order = member.seat.take_order();
-        if order.is_some() && sys::is_closed(stream.as_fd()) {
+        if order.is_some() && member.seat.peer.look(stream.as_fd(), Instant::now()) != Presence::There {
             return Poll::Ready(());
         }
         let untaken = (ended || order.is_some()) && sys::unacknowledged(stream.as_fd()) > FIN;

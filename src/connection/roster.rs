@@ -14,6 +14,8 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::peer::Peer;
+use super::tunnel::Tools;
 use crate::config::Limits;
 use crate::drain::watch::{Orders, Subscriber, View};
 use crate::drain::{Phase, notice};
@@ -102,6 +104,10 @@ pub(super) struct Seat {
     pub(super) heard: Cell<Instant>,
     /// The request's body is held back until the app asks for it, or the client sends it unasked.
     pub(super) held: Cell<bool>,
+    /// A tunnel has something under way whose fate nobody would hear of by reading.
+    pub(super) watched: Cell<bool>,
+    /// The client, as far as TCP knows.
+    pub(super) peer: Peer,
     order: Cell<Option<Order>>,
     notice: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
@@ -176,6 +182,7 @@ impl Seat {
             // What the client has taken is watched closely: a drain may wait for nothing else.
             Stage::Lingering => Some(Order::Probe),
             _ if view.ended() => Some(Order::Close),
+            Stage::Tunnel | Stage::HalfTunnel if self.watched.get() && probe => Some(Order::Probe),
             _ => None,
         }
     }
@@ -187,6 +194,7 @@ pub struct Roster {
     seats: RefCell<Slab<Rc<Seat>>>,
     view: Rc<View>,
     limits: Limits,
+    tools: Tools,
     /// Connections of all workers, against `--max-connections`.
     total: Arc<AtomicUsize>,
     populated: Notify,
@@ -205,6 +213,7 @@ impl Roster {
             seats: RefCell::default(),
             view: Rc::default(),
             limits,
+            tools: Tools::new(limits.max_pipes),
             total,
             populated: Notify::new(),
             emptied: Notify::new(),
@@ -233,6 +242,8 @@ impl Roster {
             since: Cell::new(now),
             heard: Cell::new(now),
             held: Cell::new(false),
+            watched: Cell::new(false),
+            peer: Peer::default(),
             order: Cell::new(None),
             notice: Cell::new((self.view.phase() == Phase::LameDuck).then(|| notice::newcomer(now))),
             waker: RefCell::new(None),
@@ -349,6 +360,16 @@ impl Member {
 
     pub(super) fn view(&self) -> &Rc<View> {
         &self.roster.view
+    }
+
+    /// What the worker's tunnels share.
+    pub(super) fn tools(&self) -> &Tools {
+        &self.roster.tools
+    }
+
+    /// What the connection is.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol.get()
     }
 
     /// How the connection ends; the first word counts, but for a cut.

@@ -1,184 +1,180 @@
-//! After a 101: bytes in both directions that are not ours to understand.
+//! Bytes in both directions that are not ours to understand: after a 101, and on `tcp://` forwards.
 //!
 //! Each direction lives and ends by itself. A half-close is passed on; when one side does not take any more, what
-//! it has said before is still delivered to the other.
+//! it has said before is still delivered to the other. What breaks off on one side breaks off on the other.
 
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
-use super::Next;
 use super::roster::{Member, Order, Stage};
-use super::stream::ClientStream;
+use crate::drain::Phase;
 use crate::metrics::End;
-use crate::upstream::Stream;
+use crate::sys;
 
-/// Read at a time, in each direction.
-const BUFFER: usize = 16 << 10;
+mod direction;
+mod relay;
+mod side;
+mod tools;
+
+use direction::{Direction, Half};
+use relay::{Ending, Relay};
+pub(super) use side::Side;
+pub(super) use tools::Tools;
+
+/// A side that is to be reset, and takes nothing of what it was sent before for this long, is not waited for.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Nor one that takes longer than this, unless there is a drain to wait for it.
+const TOTAL: Duration = Duration::from_secs(30);
 
 /// The two sides, and what was read past the heads.
 #[derive(Debug)]
-pub(super) struct Tunnel {
-    pub(super) client: ClientStream,
-    pub(super) from_client: Bytes,
-    pub(super) app: Stream,
-    pub(super) from_app: Bytes,
+pub(super) struct Tunnel<C, A> {
+    relay: Relay<C, A>,
+    /// The app has not ended its side.
+    in_use: Option<InUse>,
+    finishing: bool,
 }
 
-/// How a direction ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Half {
-    /// Its source has said all, and its target has got all.
-    Done,
-    /// Its source is gone.
-    SourceGone,
-    /// Its target takes no more.
-    TargetGone,
+/// How the driving of a tunnel ends.
+enum Driven {
+    Ended(Ending),
+    /// The app has ended its side a while ago, and the client says nothing more.
+    ClientSilent,
+    /// The drain's deadline has come, and both have gone.
+    Finished,
+    Cut,
 }
 
-impl Tunnel {
+impl<C: Side, A: Side> Tunnel<C, A> {
+    pub(super) fn new(client: C, from_client: Bytes, app: A, from_app: Bytes, member: &Member) -> Box<Self> {
+        let relay = Relay::new(client, app, Direction::new(from_client), Direction::new(from_app));
+        Box::new(Self { relay, in_use: Some(InUse::new(member)), finishing: false })
+    }
+
     /// Copies until both directions have ended, or until the drain's deadline: then both sides get a FIN, and a
-    /// moment later they are cut.
-    pub(super) async fn run(mut self: Box<Self>, member: &Member) -> Next {
+    /// moment later they are cut. Returns a client that has got everything and is to be ended in order.
+    ///
+    /// `heard` is called when the client has said something.
+    pub(super) async fn run(mut self: Box<Self>, member: &Member, mut heard: impl FnMut()) -> Option<C> {
         member.seat.enter(Stage::Tunnel, Instant::now());
-        let order = tokio::select! {
-            biased;
-            order = ordered(member) => order,
-            half = self.copy(member) => return match half {
-                Half::Done => Next::Linger(self.client),
-                // The app's connection broke off: a FIN would make that look like an end.
-                Half::SourceGone | Half::TargetGone => {
-                    self.client.abort();
-                    Next::Closed
+        let driven = poll_fn(|cx| self.poll_run(member, &mut heard, cx)).await;
+        drop(self.in_use.take());
+        let Relay { client, app, up, down, .. } = self.relay;
+        match driven {
+            Driven::Ended(Ending::Over) | Driven::ClientSilent => return Some(client),
+            Driven::Ended(Ending::ClientGone) => {
+                client.abort();
+                drop(client);
+                part(member, app).await;
+            }
+            Driven::Ended(Ending::AppGone) => {
+                app.abort();
+                drop(app);
+                part(member, client).await;
+            }
+            Driven::Finished => {}
+            Driven::Cut => {
+                // A FIN would make what is missing look like an end.
+                if down.holds() {
+                    client.abort();
                 }
-            },
-        };
-        if order == Order::Close && !member.view().ended() {
-            // The app has ended its side a while ago, and the client says nothing more.
-            return Next::Linger(self.client);
-        }
-        member.ends(End::Cut);
-        if order == Order::Close {
-            let _ = tokio::join!(self.client.shutdown(), self.app.shutdown());
-            let both_end = async { tokio::join!(run_dry(&mut self.client), run_dry(&mut self.app)) };
-            tokio::select! {
-                _ = both_end => {}
-                () = cut(member) => {}
+                if up.holds() {
+                    app.abort();
+                }
             }
         }
-        Next::Closed
+        None
     }
 
-    /// Returns how the app's direction ended.
-    async fn copy(&mut self, member: &Member) -> Half {
-        let (from_client, from_app) =
-            (std::mem::take(&mut self.from_client), std::mem::take(&mut self.from_app));
-        let (mut client_read, mut client_write) = split(&mut self.client);
-        let (mut app_read, mut app_write) = split(&mut self.app);
-        let in_use = InUse::new(member);
-        let (deaf, silent) = (Cell::new(false), Cell::new(false));
-        let up = async {
+    fn poll_run(&mut self, member: &Member, heard: &mut impl FnMut(), cx: &mut Context<'_>) -> Poll<Driven> {
+        let seat = &member.seat;
+        seat.register(cx.waker());
+        match seat.take_order() {
+            Some(Order::Cut) => {
+                member.ends(End::Cut);
+                return Poll::Ready(Driven::Cut);
+            }
+            Some(Order::Close) if member.view().ended() => {
+                member.ends(End::Cut);
+                self.finishing = true;
+                self.relay.finish();
+            }
+            Some(Order::Close) if !self.relay.up.holds() => return Poll::Ready(Driven::ClientSilent),
+            Some(Order::Probe) => {
+                if let Some(ending) = self.relay.look(&seat.peer, Instant::now()) {
+                    return Poll::Ready(Driven::Ended(ending));
+                }
+            }
+            _ => {}
+        }
+        let (tools, bytes) = (member.tools(), &member.shard.tunnel_bytes[member.protocol() as usize]);
+        let driven = if self.finishing {
+            self.relay.poll_finish(cx, tools, bytes).map(|()| Driven::Finished)
+        } else {
+            self.relay.poll(cx, tools, bytes).map(Driven::Ended)
+        };
+        if self.relay.up.take_heard() {
+            heard();
             // Once the app has ended its side, a drain lets the client go when it is silent.
-            let heard = || {
-                if silent.get() {
-                    member.seat.since.set(Instant::now());
-                }
-            };
-            let half = copy_half(&from_client, &mut client_read, &mut app_write, heard).await;
-            match half {
-                Half::Done => drop(app_write.shutdown().await),
-                // What the client still says goes nowhere; but it is read, so that the app's last words reach it.
-                // After those, lingering does the same, for a bounded time.
-                Half::TargetGone if !silent.get() => {
-                    deaf.set(true);
-                    run_dry(&mut client_read).await;
-                }
-                Half::TargetGone | Half::SourceGone => {}
-            }
-            half
-        };
-        let down = async {
-            let half = copy_half(&from_app, &mut app_read, &mut client_write, || {}).await;
-            silent.set(true);
-            drop(in_use);
-            if half == Half::Done {
-                member.seat.enter(Stage::HalfTunnel, Instant::now());
-                drop(client_write.shutdown().await);
-            }
-            half
-        };
-        tokio::pin!(up, down);
-        tokio::select! {
-            // Without the client there is nobody to deliver to.
-            half = &mut up => if half == Half::SourceGone { half } else { down.await },
-            half = &mut down => {
-                if half == Half::Done && !deaf.get() {
-                    up.await;
-                }
-                half
+            if seat.stage.get() == Stage::HalfTunnel {
+                seat.since.set(Instant::now());
             }
         }
+        let down = self.relay.down.half();
+        if down.is_some() && self.in_use.take().is_some() && down == Some(Half::Done) {
+            seat.enter(Stage::HalfTunnel, Instant::now());
+        }
+        seat.watched.set(self.relay.is_watched());
+        driven
     }
+}
+
+/// Resets one side, because the other has broken off: after it has taken what was sent to it before, which a RST would
+/// destroy.
+async fn part<S: Side>(member: &Member, side: S) {
+    let start = Instant::now();
+    member.seat.enter(Stage::Lingering, start);
+    let (mut left, mut since) = (i32::MAX, start);
+    poll_fn(|cx| {
+        // The roster looks at a lingering connection at every tick.
+        member.seat.register(cx.waker());
+        let now = Instant::now();
+        let untaken = side.tcp().map_or(0, |socket| match sys::health(socket).closed {
+            true => 0,
+            false => sys::unacknowledged(socket),
+        });
+        if untaken < left {
+            (left, since) = (untaken, now);
+        }
+        let cut = member.seat.take_order() == Some(Order::Cut);
+        if cut && untaken > 0 {
+            member.ends(End::Cut);
+        }
+        let late =
+            now - since >= SILENCE || (now - start >= TOTAL && member.view().phase() == Phase::Serving);
+        if cut || late || untaken == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    side.abort();
 }
 
 /// Counts the connection to the app as in use while the app has not ended it.
-struct InUse<'a>(&'a Member);
+#[derive(Debug)]
+struct InUse(std::sync::Arc<crate::metrics::Shard>);
 
-impl<'a> InUse<'a> {
-    fn new(member: &'a Member) -> Self {
+impl InUse {
+    fn new(member: &Member) -> Self {
         member.shard.upstream_active.add(1);
-        Self(member)
+        Self(std::sync::Arc::clone(&member.shard))
     }
 }
 
-impl Drop for InUse<'_> {
+impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.shard.upstream_active.add(-1);
+        self.0.upstream_active.add(-1);
     }
-}
-
-async fn copy_half(
-    first: &[u8],
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    heard: impl Fn(),
-) -> Half {
-    if to.write_all(first).await.is_err() {
-        return Half::TargetGone;
-    }
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let n = match from.read(&mut buffer).await {
-            Ok(0) => return Half::Done,
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return Half::SourceGone,
-        };
-        heard();
-        if to.write_all(&buffer[..n]).await.is_err() {
-            return Half::TargetGone;
-        }
-    }
-}
-
-async fn run_dry(stream: &mut (impl AsyncRead + Unpin)) {
-    let mut scratch = [0; 1024];
-    while stream.read(&mut scratch).await.is_ok_and(|n| n > 0) {}
-}
-
-async fn cut(member: &Member) {
-    while ordered(member).await != Order::Cut {}
-}
-
-async fn ordered(member: &Member) -> Order {
-    poll_fn(|cx| {
-        member.seat.register(cx.waker());
-        member.seat.take_order().map_or(Poll::Pending, Poll::Ready)
-    })
-    .await
 }

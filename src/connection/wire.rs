@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::heads::{Heads, More};
+use super::peer::Presence;
 use super::roster::{Seat, Stage};
 use super::stream::ClientStream;
 use crate::gather;
 use crate::proxy::Exchange;
-use crate::sys;
 
 /// With a look at every tick, about a second: a client that waits for 100 (Continue) sends by itself after such a
 /// time, too.
@@ -90,10 +90,13 @@ impl Wire {
         sends && self.exchange.upload().set_client_sends(true)
     }
 
-    /// Whether the client has reset the connection. A FIN is no reason to go: it may have said all it had to
+    /// Whether the client has reset the connection, or has vanished. A FIN is no reason to go: it may have said all it had to
     /// say, and still wait for the response.
     pub(super) fn client_is_gone(&self) -> bool {
-        self.stream.borrow().as_ref().is_none_or(|stream| sys::is_closed(stream.as_fd()))
+        let stream = self.stream.borrow();
+        stream
+            .as_ref()
+            .is_none_or(|stream| self.seat.peer.look(stream.as_fd(), Instant::now()) != Presence::There)
     }
 
     /// Whether more requests have come already (pipelining): a response that says "close" would leave them

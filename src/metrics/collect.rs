@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
 
-use super::shard::{BUCKETS_MICROS, End, Protocol, Shard, UpstreamFailure};
+use super::shard::{BUCKETS_MICROS, End, Protocol, Shard, Toward, UpstreamFailure};
 
 /// Label values to a sum. Ordered, so that the output is stable.
 type Sums<V> = BTreeMap<Vec<String>, V>;
@@ -40,6 +40,12 @@ const UPSTREAM_ERRORS: Family =
     Family("ebb_upstream_errors_total", "Failures of the app", MetricType::COUNTER, &["forward", "reason"]);
 const UPSTREAM_CONNECTIONS: Family =
     Family("ebb_upstream_connections", "Connections to the app", MetricType::GAUGE, &["forward", "state"]);
+const TUNNEL_BYTES: Family = Family(
+    "ebb_tunnel_bytes_total",
+    "Bytes passed on after a 101 and on tcp:// forwards",
+    MetricType::COUNTER,
+    &["forward", "protocol", "direction"],
+);
 const DRAIN_CONNECTIONS: Family = Family(
     "ebb_drain_connections_total",
     "How connections ended in drains",
@@ -60,7 +66,7 @@ const PROXY_PROTOCOL_ERRORS: Family = Family(
     &["forward"],
 );
 
-const FAMILIES: [&Family; 10] = [
+const FAMILIES: [&Family; 11] = [
     &CONNECTIONS,
     &CONNECTIONS_TOTAL,
     &IN_FLIGHT,
@@ -68,6 +74,7 @@ const FAMILIES: [&Family; 10] = [
     &DURATION,
     &UPSTREAM_ERRORS,
     &UPSTREAM_CONNECTIONS,
+    &TUNNEL_BYTES,
     &DRAIN_CONNECTIONS,
     &RACED,
     &PROXY_PROTOCOL_ERRORS,
@@ -220,6 +227,13 @@ impl Collector for Sum {
             add(&[&shard.forward, "active"], level(shard.upstream_active.get()));
             add(&[&shard.forward, "idle"], level(shard.upstream_idle.get()));
         });
+        let tunnel_bytes = self.sum(|shard, add| {
+            for protocol in [Protocol::WebSocket, Protocol::Upgrade, Protocol::Tcp] {
+                for (toward, n) in Toward::ALL.into_iter().zip(&shard.tunnel_bytes[protocol as usize]) {
+                    add(&[&shard.forward, protocol.name(), toward.name()], number(n.get()));
+                }
+            }
+        });
         let ends = self.sum(|shard, add| {
             for (protocol, ends) in Protocol::ALL.into_iter().zip(&shard.ends) {
                 for (end, n) in End::ALL.into_iter().zip(ends) {
@@ -240,6 +254,7 @@ impl Collector for Sum {
             durations,
             counter(&UPSTREAM_ERRORS, upstream_errors),
             gauge(&UPSTREAM_CONNECTIONS, upstream_connections),
+            counter(&TUNNEL_BYTES, tunnel_bytes),
             counter(&DRAIN_CONNECTIONS, ends),
             counter(&RACED, raced),
             counter(&PROXY_PROTOCOL_ERRORS, proxy_protocol_errors),

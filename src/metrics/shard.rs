@@ -102,6 +102,16 @@ label! {
 }
 
 label! {
+    /// Which way bytes go through a tunnel.
+    Toward {
+        /// From the client.
+        App = "to_app",
+        /// From the app.
+        Client = "to_client",
+    }
+}
+
+label! {
     /// Why the app could not answer.
     UpstreamFailure {
         /// Nothing listens there.
@@ -145,6 +155,8 @@ pub struct Shard {
     pub upstream_active: Gauge,
     /// Connections to the app in the pool.
     pub upstream_idle: Gauge,
+    /// Bytes that tunnels have passed on.
+    pub tunnel_bytes: [[Counter; Toward::ALL.len()]; Protocol::ALL.len()],
     /// Requests by protocol (HTTP/1.1, HTTP/2) and status.
     statuses: Box<[[Counter; STATUSES]; 2]>,
     pub(super) buckets: [Counter; BUCKETS_MICROS.len() + 1],
@@ -165,6 +177,7 @@ impl Shard {
             upstream_failures: Default::default(),
             upstream_active: Gauge::default(),
             upstream_idle: Gauge::default(),
+            tunnel_bytes: Default::default(),
             statuses: Box::new([const { [const { Counter(AtomicU64::new(0)) }; STATUSES] }; 2]),
             buckets: Default::default(),
             micros: Counter::default(),

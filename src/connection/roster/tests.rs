@@ -9,6 +9,7 @@ const LIMITS: Limits = Limits {
     max_connections: 10,
     http2_keepalive: Duration::from_secs(60),
     max_header_bytes: 8192,
+    max_pipes: 4,
 };
 
 fn seat(stage: Stage, since: Instant) -> Seat {
@@ -18,6 +19,8 @@ fn seat(stage: Stage, since: Instant) -> Seat {
         since: Cell::new(since),
         heard: Cell::new(since),
         held: Cell::new(false),
+        watched: Cell::new(false),
+        peer: Peer::default(),
         order: Cell::new(None),
         notice: Cell::new(None),
         waker: RefCell::new(None),
