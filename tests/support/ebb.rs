@@ -146,6 +146,11 @@ impl Ebb {
         within(&format!("{parts:?} to be {wanted}"), reached).await;
     }
 
+    /// How many pipes ebb has open.
+    pub(crate) fn pipes(&self) -> usize {
+        process::pipes(self.pid())
+    }
+
     /// Calls `/drain` as a hook does.
     pub(crate) async fn drain(&self) -> Hook {
         Hook::call(self.admin, "").await

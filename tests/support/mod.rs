@@ -3,6 +3,7 @@
 //! - [`Ebb`]: the process, its log, its admin port, its end.
 //! - [`App`]: the origin behind it; a test holds each [`Exchange`] and decides what happens next.
 //! - [`UnixApp`]: one that reads only when it is told to.
+//! - [`RawApp`], [`RawUnixApp`]: plain connections, for `tcp://`; [`Pattern`]: bytes that show any damage.
 //! - [`Client`]: one raw connection to ebb.
 //! - [`http2`]: clients and apps that speak HTTP/2; [`frames`]: those that misspeak it.
 //! - [`Kubelet`]: deletes the pod as the real one does.
@@ -22,6 +23,7 @@ mod kubelet;
 mod log;
 mod message;
 mod process;
+mod raw;
 mod traffic;
 mod unix;
 mod wire;
@@ -31,9 +33,10 @@ pub(crate) use client::Client;
 pub(crate) use ebb::{Ebb, Hook, own_address};
 pub(crate) use kubelet::{Kubelet, Order};
 pub(crate) use message::{Head, Response};
+pub(crate) use raw::{Pattern, RawApp, RawUnixApp};
 pub(crate) use traffic::Traffic;
 pub(crate) use unix::UnixApp;
-pub(crate) use wire::End;
+pub(crate) use wire::{End, Wire};
 
 /// No single step of a test takes longer, on however slow a machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);

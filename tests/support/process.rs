@@ -44,3 +44,13 @@ pub(crate) fn cpu_ticks(pid: u32) -> u64 {
     let fields: Vec<&str> = fields.split(' ').collect();
     fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number of ticks")).sum()
 }
+
+/// How many file descriptors of a process are ends of pipes.
+pub(crate) fn pipes(pid: u32) -> usize {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a live process");
+    let is_pipe = |fd: std::io::Result<std::fs::DirEntry>| {
+        let target = fd.and_then(|fd| std::fs::read_link(fd.path()));
+        target.is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
+    };
+    fds.filter_map(|fd| is_pipe(fd).then_some(())).count()
+}

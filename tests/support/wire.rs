@@ -35,6 +35,20 @@ impl Wire {
         &self.stream
     }
 
+    /// The socket itself, when nothing is left that was read but not used.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.unused.is_empty(), "unused bytes");
+        self.stream
+    }
+
+    /// Waits for the peer's RST without reading anything.
+    pub(crate) async fn peer_reset(&self) -> io::Result<()> {
+        while !self.stream.ready(Interest::WRITABLE).await?.is_write_closed() {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Writes everything.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
