@@ -15,7 +15,7 @@ const READERS: [(usize, usize); 3] = [(1 << 20, 1 << 20), (1 << 20, 3000), (2000
 
 fn counter(ebb: &Ebb, direction: &str) -> String {
     let forward = ebb.addr();
-    format!("ebb_tunnel_bytes_total{{direction=\"{direction}\",forward=\"{forward}\",protocol=\"tcp\"}}")
+    format!("ebb_tunnel_bytes_total{{forward=\"{forward}\",protocol=\"tcp\",direction=\"{direction}\"}}")
 }
 
 /// A client with a receive buffer that does not grow.

@@ -94,22 +94,35 @@ async fn silent_connections_are_no_arrivals() {
 /// Guards: connections in the accept queue are served when the listener closes.
 #[tokio::test]
 async fn rescued_connections_are_served() {
+    const CLIENTS: usize = 50;
     let app = RawApp::new().await;
     let flags = ["--lame-duck-min", "500ms", "--lame-duck-max", "500ms"];
     let ebb = app.start_ebb(&flags).await;
     let hook = ebb.drain().await;
     ebb.phase("lame-duck").await;
     ebb.freeze().await;
-    let client = ebb.client().await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(ebb.client().await);
+    }
     let_time_pass(Duration::from_millis(700)).await;
     ebb.unfreeze();
-    let (mut client, mut wire) = app.meet(client).await;
-    wire.send("served").await.unwrap();
-    assert_eq!(within("bytes from the app", client.wire.exactly(6)).await.unwrap(), b"served");
-    drop((client, wire));
+    let talk = async {
+        for client in &mut clients {
+            client.send("still").await;
+            assert_eq!(within("an echo", client.wire.exactly(5)).await.unwrap(), b"still");
+        }
+    };
+    tokio::select! {
+        () = app.echo() => {}
+        () = talk => {}
+    }
+    drop(clients);
     let report = hook.report().await;
     assert_eq!(report["outcome"], "clean", "{report}");
-    assert_eq!(report["connections"]["tcp"]["rescued"], 1, "{report}");
+    let rescued = report["connections"]["tcp"]["rescued"].as_u64().unwrap();
+    // A few may have been accepted before the workers had heard of the phase.
+    assert!(rescued > 0, "{report}");
 }
 
 /// Guards: a client that comes when the app has gone already is reset at once, and does not hold up the drain.

@@ -77,7 +77,7 @@ async fn last_words_before_a_reset_reach_a_slow_client() {
     let (mut client, mut wire) = app.meet(client).await;
     wire.send_filler(WORDS as u64).await.unwrap();
     let passed_on = format!(
-        "ebb_tunnel_bytes_total{{direction=\"to_client\",forward=\"{}\",protocol=\"tcp\"}}",
+        "ebb_tunnel_bytes_total{{forward=\"{}\",protocol=\"tcp\",direction=\"to_client\"}}",
         ebb.addr()
     );
     ebb.until_metric(&passed_on, WORDS as f64).await;

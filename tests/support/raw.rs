@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
 
 use super::client::Client;
 use super::ebb::Ebb;
@@ -41,6 +42,18 @@ impl RawApp {
             within("a connection to reach the app", self.listener.accept()).await.expect("to accept");
         stream.set_nodelay(true).expect("TCP_NODELAY");
         Wire::new(stream)
+    }
+
+    /// Answers every connection with what it says.
+    pub(crate) async fn echo(&self) {
+        let mut connections = JoinSet::new();
+        loop {
+            let mut stream = self.accept().await.into_stream();
+            connections.spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
     }
 
     /// A client, and its connection as the app has it.
