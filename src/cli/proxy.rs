@@ -31,7 +31,7 @@ pub(crate) struct ProxyArgs {
         long = "forward",
         env = "EBB_FORWARD",
         required = true,
-        value_name = "[http://][ADDR:]PORT=UPSTREAM",
+        value_name = "[http://|tcp://][ADDR:]PORT=UPSTREAM",
         value_delimiter = ','
     )]
     forwards: Vec<Forward>,

@@ -1,4 +1,4 @@
-//! `--forward [http://][ADDR:]PORT=UPSTREAM`.
+//! `--forward [http://|tcp://][ADDR:]PORT=UPSTREAM`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

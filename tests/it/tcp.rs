@@ -1,5 +1,6 @@
 //! `tcp://`: any bytes, both ways, at once.
 
+use socket2::SockRef;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
@@ -104,6 +105,27 @@ async fn bursts_and_words_take_turns() {
         wire.send("ok").await.unwrap();
         assert_eq!(within("an answer", client.wire.exactly(2)).await.unwrap(), b"ok");
     }
+}
+
+/// Guards: urgent data, which a splice never gets past, does not stop what comes after it.
+#[tokio::test]
+async fn urgent_data_does_not_stop_a_bulk_transfer() {
+    const ROUNDS: u64 = 20;
+    let app = RawApp::new().await;
+    let ebb = app.start_ebb(&[]).await;
+    let (mut client, mut wire) = app.open(&ebb).await;
+    let talk = async {
+        for _ in 0..ROUNDS {
+            client.send_filler(1 << 20).await;
+            while SockRef::from(client.wire.stream()).send_out_of_band(b"!").is_err() {
+                tokio::task::yield_now().await;
+            }
+            client.send("and on").await;
+        }
+    };
+    let everything = wire.discard(ROUNDS * ((1 << 20) + 6));
+    let (_, listened) = tokio::join!(talk, within("everything but what is urgent", everything));
+    listened.unwrap();
 }
 
 /// Guards: the app is connected to at once: in many protocols the server speaks first.

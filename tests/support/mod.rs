@@ -36,7 +36,7 @@ pub(crate) use message::{Head, Response};
 pub(crate) use raw::{Pattern, RawApp, RawUnixApp};
 pub(crate) use traffic::Traffic;
 pub(crate) use unix::UnixApp;
-pub(crate) use wire::{End, Wire};
+pub(crate) use wire::End;
 
 /// No single step of a test takes longer, on however slow a machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);

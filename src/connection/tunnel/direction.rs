@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{Interest, ReadBuf};
+use tokio::io::ReadBuf;
 
 use super::side::{Side, Socket};
 use super::tools::{BUFFER, Pipe, Tools};
@@ -202,7 +202,7 @@ impl Direction {
         }
         while let Some(pipe) = &mut self.pipe {
             let moved = match target.plain() {
-                Some(socket) => ready!(socket.poll_io(cx, Interest::WRITABLE, |fd| pipe.drain(fd))),
+                Some(socket) => ready!(socket.poll_write_with(cx, |fd| pipe.drain(fd))),
                 None => Err(io::ErrorKind::InvalidInput.into()),
             };
             match moved {
@@ -242,6 +242,8 @@ impl Direction {
             && let Some(pipe) = tools.take()
         {
             match ready!(self.poll_splice(cx, from, pipe, tools)) {
+                // Then there is nothing to be read, or urgent data, which a splice never gets past: reading will tell.
+                Err(error) if is_passing(&error) => {}
                 Err(error) if is_refusal(&error) => tools.refuse(),
                 result => return Poll::Ready(result.map_err(|_| Half::SourceGone)),
             }
@@ -274,7 +276,7 @@ impl Direction {
         mut pipe: Pipe,
         tools: &Tools,
     ) -> Poll<io::Result<usize>> {
-        let filled = from.poll_io(cx, Interest::READABLE, |fd| pipe.fill(fd));
+        let filled = from.poll_read_with(cx, |fd| pipe.fill(fd));
         if let Poll::Ready(Ok(n)) = filled
             && n > 0
         {
@@ -385,6 +387,10 @@ impl Bulk {
             *self = Self::default();
         }
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// These can't be spliced; that says nothing about either end.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
@@ -32,30 +32,49 @@ pub(in crate::connection) enum Socket<'a> {
 }
 
 impl Socket<'_> {
-    /// Does `call` once the socket seems to be ready for it; when it is not, that is remembered.
-    pub(super) fn poll_io<R>(
+    /// Does `read` once there seems to be something to be read. It may find nothing all the same (`WouldBlock`), and
+    /// whoever is told so must go on to read in another way, so that the runtime gets to know.
+    pub(super) fn poll_read_with<R>(
         self,
         cx: &mut Context<'_>,
-        interest: Interest,
-        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        ready!(match self {
+            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Unix(socket) => socket.poll_read_ready(cx),
+        })?;
+        Poll::Ready(read(self.as_fd()))
+    }
+
+    /// Does `write` once the socket seems to take something.
+    pub(super) fn poll_write_with<R>(
+        self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         loop {
-            let ready = match (self, interest.is_readable()) {
-                (Self::Tcp(socket), true) => socket.poll_read_ready(cx),
-                (Self::Tcp(socket), false) => socket.poll_write_ready(cx),
-                (Self::Unix(socket), true) => socket.poll_read_ready(cx),
-                (Self::Unix(socket), false) => socket.poll_write_ready(cx),
+            ready!(match self {
+                Self::Tcp(socket) => socket.poll_write_ready(cx),
+                Self::Unix(socket) => socket.poll_write_ready(cx),
+            })?;
+            let written = match self {
+                Self::Tcp(socket) => socket.try_io(Interest::WRITABLE, || write(self.as_fd())),
+                Self::Unix(socket) => socket.try_io(Interest::WRITABLE, || write(self.as_fd())),
             };
-            std::task::ready!(ready)?;
-            let result = match self {
-                Self::Tcp(socket) => socket.try_io(interest, || call(socket.as_fd())),
-                Self::Unix(socket) => socket.try_io(interest, || call(socket.as_fd())),
-            };
-            match result {
+            match written {
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                result => return Poll::Ready(result),
+                written => return Poll::Ready(written),
             }
+        }
+    }
+}
+
+impl AsFd for Socket<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
         }
     }
 }
