@@ -36,8 +36,8 @@ async fn bulk_passes_both_ways_at_once() {
         let (client, wire) = app.meet(small_client(&ebb).await).await;
         exchange(client, wire.into_stream(), (client_reads, app_reads)).await;
         assert!(ebb.pipes() > pipes, "nothing was spliced");
-        assert_eq!(ebb.metric(&counter(&ebb, "to_app")).await, (BULK + HELLO) as f64);
-        assert_eq!(ebb.metric(&counter(&ebb, "to_client")).await, BULK as f64);
+        assert_eq!(ebb.metric(&[&counter(&ebb, "to_app")]).await, (BULK + HELLO) as f64);
+        assert_eq!(ebb.metric(&[&counter(&ebb, "to_client")]).await, BULK as f64);
     }
 }
 
@@ -165,6 +165,6 @@ async fn bytes_are_counted_by_direction() {
     within("four", wire.exactly(4)).await.unwrap();
     wire.send("sixteen and more").await.unwrap();
     within("sixteen", client.wire.exactly(16)).await.unwrap();
-    assert_eq!(ebb.metric(&counter(&ebb, "to_app")).await, 9.0);
-    assert_eq!(ebb.metric(&counter(&ebb, "to_client")).await, 16.0);
+    assert_eq!(ebb.metric(&[&counter(&ebb, "to_app")]).await, 9.0);
+    assert_eq!(ebb.metric(&[&counter(&ebb, "to_client")]).await, 16.0);
 }

@@ -64,7 +64,7 @@ async fn a_reset_after_a_fin_passes_on() {
     wire.finish().await.unwrap();
     client.expect_fin().await;
     wire.reset();
-    ebb.until_metric(&active(&ebb), 0.0).await;
+    ebb.until_metric(&[&active(&ebb)], 0.0).await;
 }
 
 /// Guards: what the app has said before it breaks off still reaches a client that is slow: its RST is not passed on
