@@ -204,6 +204,31 @@ impl WebSocket {
         self.down.is_closed_by_us() || self.up.is_closed_by_us()
     }
 
+    /// Whether its frames can be followed, so that each side may get a Close.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.up.is_followed() && self.down.is_followed()
+    }
+
+    /// Whether it has been told to go.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// That this side breaks off is no more than its end: it has said what it had to say, or we have told it to go.
+    #[must_use]
+    pub fn may_break_off(&self, from: Side) -> bool {
+        let direction = if from == Side::Client { &self.up } else { &self.down };
+        self.told && (direction.is_closed() || self.has_said_goodbye())
+    }
+
+    /// The other side is not to see this side's end yet: a client that has got our Close still has to answer it.
+    #[must_use]
+    pub fn holds_end(&self, from: Side) -> bool {
+        from == Side::App && self.down.is_closed_by_us() && !self.up.source_has_closed() && !self.client.ended
+    }
+
     /// The client has got a Close and sent one: it is our turn to close its connection.
     #[must_use]
     pub fn is_over_for_client(&self) -> bool {
@@ -222,11 +247,6 @@ impl WebSocket {
             client_had_time
         };
         client_done && (app_done || self.app.ended)
-    }
-
-    /// Both directions look like WebSocket, so that each may get a Close.
-    fn is_followed(&self) -> bool {
-        self.up.is_followed() && self.down.is_followed()
     }
 }
 
