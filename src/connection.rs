@@ -225,6 +225,8 @@ struct Upgraded {
     from_client: Bytes,
     app: Stream,
     from_app: Bytes,
+    /// What the two have agreed on.
+    protocol: Protocol,
 }
 
 impl Client {
@@ -271,9 +273,12 @@ impl Client {
                     Next::Closed
                 }
                 Next::Tunnel(upgraded) => {
-                    self.member.speaks(Protocol::Upgrade);
-                    let Upgraded { client, from_client, app, from_app } = *upgraded;
-                    let tunnel = Tunnel::new(client, from_client, app, from_app, &self.member);
+                    let Upgraded { client, from_client, app, from_app, protocol } = *upgraded;
+                    self.member.speaks(protocol);
+                    let mut tunnel = Tunnel::new(client, from_client, app, from_app, &self.member);
+                    if protocol == Protocol::WebSocket {
+                        tunnel = tunnel.follow();
+                    }
                     Box::pin(tunnel.run(&self.member, || {})).await.map_or(Next::Closed, Next::Linger)
                 }
                 Next::Closed => return self.settle().await,

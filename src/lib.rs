@@ -21,6 +21,8 @@ pub mod proxy;
 
 pub mod upstream;
 
+pub mod websocket;
+
 pub mod drain;
 
 pub mod admin;

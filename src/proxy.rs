@@ -22,6 +22,7 @@ use crate::upstream::Pool;
 mod body;
 mod caller;
 mod error;
+mod events;
 mod forward;
 mod headers;
 mod in_flight;

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, USER_AGENT};
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, UPGRADE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming as Http1Body;
 use hyper::server::conn::http1::Connection;
@@ -35,6 +35,8 @@ const KEPT_MAX: u32 = 100;
 enum Ended {
     Over(hyper::Result<()>),
     Ordered(Order),
+    /// We have ended a stream of events: the client is to ask for it elsewhere.
+    Told,
     /// The client has reset the connection.
     Gone,
 }
@@ -62,8 +64,9 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
     }
     match ended {
         Ended::Over(Ok(())) => match upgrade.take() {
-            Some((app, from_app)) => {
-                Next::Tunnel(Box::new(Upgraded { client: stream, from_client: unread, app, from_app }))
+            Some((app, from_app, protocol)) => {
+                let from_client = unread;
+                Next::Tunnel(Box::new(Upgraded { client: stream, from_client, app, from_app, protocol }))
             }
             None if wire.eof() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
             None => Next::Linger(stream),
@@ -91,7 +94,15 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
             client.member.ends(End::Cut);
             Next::Closed
         }
-        Ended::Gone | Ended::Ordered(Order::Probe | Order::Tell | Order::Ping) => Next::Closed,
+        Ended::Told if unread.is_empty() && !stream.has_bytes() => {
+            client.member.ends(End::Told);
+            Next::Linger(stream)
+        }
+        // It has asked for something else already; the answer to that will tell it.
+        Ended::Told => Next::Serve(stream, unread),
+        Ended::Gone | Ended::Ordered(Order::Probe | Order::Tell | Order::Ping | Order::Goodbye) => {
+            Next::Closed
+        }
     }
 }
 
@@ -113,6 +124,9 @@ fn poll_serving(
         Poll::Pending => {}
     }
     let idle = wire.is_idle();
+    if idle && client.exchange.take_ended_by_us() {
+        return Poll::Ready(Ended::Told);
+    }
     if idle && matches!(seat.stage.get(), Stage::Exchange | Stage::Upload) {
         seat.enter(Stage::Waiting, client.exchange.idle_since());
     } else if seat.stage.get() == Stage::Exchange && wire.only_uploads() {
@@ -179,7 +193,7 @@ struct Session<'a> {
     client: &'a Client,
     wire: Rc<Wire>,
     /// Filled by a 101.
-    upgrade: Rc<RefCell<Option<(Stream, Bytes)>>>,
+    upgrade: Rc<RefCell<Option<(Stream, Bytes, Protocol)>>>,
     /// The last request was HTTP/1.0.
     old: std::cell::Cell<bool>,
 }
@@ -222,7 +236,7 @@ struct Reply<'a> {
     answering: <proxy::Stack as tower::Service<Request<Incoming>>>::Future,
     client: &'a Client,
     wire: Rc<Wire>,
-    upgrade: Rc<RefCell<Option<(Stream, Bytes)>>>,
+    upgrade: Rc<RefCell<Option<(Stream, Bytes, Protocol)>>>,
 }
 
 impl Future for Reply<'_> {
@@ -230,9 +244,11 @@ impl Future for Reply<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut response = ready!(Pin::new(&mut self.answering).poll(cx))?;
-        if let Some(upgraded) = response.body_mut().take_upgrade() {
+        let seat = &self.client.member.seat;
+        seat.events.set(response.body_mut().spread(seat.place));
+        if let Some((app, from_app)) = response.body_mut().take_upgrade() {
             // Told or not: a 101 without `Connection: upgrade` would be rejected.
-            *self.upgrade.borrow_mut() = Some(upgraded);
+            *self.upgrade.borrow_mut() = Some((app, from_app, agreed(response.headers())));
         } else if self.client.member.told() && !self.keeps() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             self.client.member.ends(End::Told);
@@ -243,6 +259,12 @@ impl Future for Reply<'_> {
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// What a 101 switches to.
+fn agreed(head: &HeaderMap) -> Protocol {
+    let is_websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    if head.get_all(UPGRADE).iter().any(is_websocket) { Protocol::WebSocket } else { Protocol::Upgrade }
 }
 
 impl Reply<'_> {

@@ -24,6 +24,7 @@ use super::roster::{Order, Stage};
 use super::stream::ClientStream;
 use super::{Client, Next};
 use crate::config::Limits;
+use crate::drain::notice;
 use crate::http2::{CONNECTION_WINDOW, Receiving, STREAM_WINDOW};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Busy, Exchange};
@@ -87,6 +88,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         pings: None,
         pinged: None,
         budget: Budget::new(Instant::now()),
+        events_end: false,
         last_words: false,
     };
     session.pings = session.connection.ping_pong();
@@ -141,6 +143,8 @@ struct Session<'a> {
     /// Since when a keep-alive ping has been unanswered.
     pinged: Option<Instant>,
     budget: Budget,
+    /// The time of event streams has come.
+    events_end: bool,
     /// The drain's deadline has come, and every stream has been asked for its last words.
     last_words: bool,
 }
@@ -163,6 +167,14 @@ impl Session<'_> {
         }
         if member.view().ended() && !self.last_words {
             self.say_last_words();
+        }
+        // Told to go, a connection is looked at again and again.
+        if !self.events_end
+            && self.told.is_some()
+            && notice::events_end(member.view(), member.seat.place, Instant::now())
+        {
+            self.events_end = true;
+            self.poll_all_streams();
         }
         loop {
             match self.connection.poll_accept(cx) {
@@ -214,7 +226,7 @@ impl Session<'_> {
         let exchange = Exchange::new(route, view, &client.caller, Rc::clone(&self.busy));
         let mut stack = proxy::stack(route, &exchange, self.ip.clone());
         let answering = stack.call(request.map(|body| Incoming::Http2(Receiving::new(body))));
-        self.streams.push(Conversation::new(answering, respond, exchange));
+        self.streams.push(Conversation::new(answering, respond, exchange, client.member.seat.place));
     }
 
     /// Tells the client to go, once.
@@ -254,7 +266,11 @@ impl Session<'_> {
         if !self.streams.is_empty() {
             self.client.member.ends(End::Cut);
         }
-        // Pushed anew, all of them are polled, not only those for which something has come.
+        self.poll_all_streams();
+    }
+
+    /// Has every stream polled, not only those for which something has come.
+    fn poll_all_streams(&mut self) {
         self.streams = std::mem::take(&mut self.streams).into_iter().collect();
     }
 

@@ -60,6 +60,10 @@ pub(super) enum Stage {
     Upload,
     /// After a 101.
     Tunnel,
+    /// A tunnel for a WebSocket.
+    WebSocket,
+    /// The same, after its instant.
+    Goodbye,
     /// A tunnel whose app has ended its side.
     HalfTunnel,
     /// HTTP/2, without a stream.
@@ -87,6 +91,8 @@ pub(super) enum Order {
     Ping,
     /// Look whether the client is still there, and what it does.
     Probe,
+    /// The WebSocket's instant has come: say goodbye, and see how far that is.
+    Goodbye,
     /// End now, saying what the protocol has for it.
     Close,
     /// End now.
@@ -108,6 +114,10 @@ pub(super) struct Seat {
     pub(super) watched: Cell<bool>,
     /// The client, as far as TCP knows.
     pub(super) peer: Peer,
+    /// The response is an event stream, which is ended some time before the deadline.
+    pub(super) events: Cell<bool>,
+    /// Among others that something is spread over (see [`notice::place`]).
+    pub(super) place: f64,
     order: Cell<Option<Order>>,
     notice: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
@@ -172,7 +182,10 @@ impl Seat {
             // The app may have died; its FIN is all that is to be seen of that.
             Stage::HalfTunnel if self.told(view, now) && age >= HALF_TUNNEL => Some(Order::Close),
             // While a response is awaited nobody reads from the client, so nobody hears of its RST.
-            Stage::Exchange => (probe || self.held.get()).then_some(Order::Probe),
+            Stage::Exchange => {
+                let events_end = || self.events.get() && notice::events_end(view, self.place, now);
+                (probe || self.held.get() || events_end()).then_some(Order::Probe)
+            }
             Stage::Upload if age >= limits.idle_timeout => Some(Order::Close),
             Stage::Upload if self.told(view, now) && age >= HEAD_IN_DRAIN => Some(Order::Close),
             Stage::Quiet | Stage::Streams if self.told(view, now) => Some(Order::Tell),
@@ -182,7 +195,17 @@ impl Seat {
             // What the client has taken is watched closely: a drain may wait for nothing else.
             Stage::Lingering => Some(Order::Probe),
             _ if view.ended() => Some(Order::Close),
-            Stage::Tunnel | Stage::HalfTunnel if self.watched.get() && probe => Some(Order::Probe),
+            Stage::WebSocket
+                if view.phase() >= Phase::Draining
+                    && self.notice.get().is_none_or(|notice| now >= notice) =>
+            {
+                Some(Order::Goodbye)
+            }
+            // What has begun is brought to its end, whatever becomes of the drain.
+            Stage::Goodbye => Some(Order::Goodbye),
+            Stage::Tunnel | Stage::WebSocket | Stage::HalfTunnel if self.watched.get() && probe => {
+                Some(Order::Probe)
+            }
             _ => None,
         }
     }
@@ -236,6 +259,12 @@ impl Roster {
             return None;
         }
         let now = Instant::now();
+        let mut seats = self.seats.borrow_mut();
+        if seats.is_empty() {
+            self.populated.notify_one();
+        }
+        let entry = seats.vacant_entry();
+        let key = entry.key();
         let seat = Rc::new(Seat {
             accepted: now,
             stage: Cell::new(Stage::Parked),
@@ -244,15 +273,13 @@ impl Roster {
             held: Cell::new(false),
             watched: Cell::new(false),
             peer: Peer::default(),
+            events: Cell::new(false),
+            place: notice::place(key),
             order: Cell::new(None),
             notice: Cell::new((self.view.phase() == Phase::LameDuck).then(|| notice::newcomer(now))),
             waker: RefCell::new(None),
         });
-        let mut seats = self.seats.borrow_mut();
-        if seats.is_empty() {
-            self.populated.notify_one();
-        }
-        let key = seats.insert(Rc::clone(&seat));
+        entry.insert(Rc::clone(&seat));
         let member = Member {
             seat,
             key,
@@ -290,6 +317,7 @@ impl Roster {
     }
 
     fn obey(&self, orders: Orders) {
+        let before = self.view.phase();
         let new = self.view.set(orders);
         let seats = self.seats.borrow();
         match (orders.phase, orders.plan) {
@@ -298,6 +326,15 @@ impl Roster {
                 let notices = notice::spread(plan.trigger, plan.lame_duck_min, seats.len());
                 for ((_, seat), notice) in seats.iter().zip(notices) {
                     seat.notice.set(Some(notice));
+                }
+            }
+            (Phase::Draining, Some(plan)) if new || before != Phase::Draining => {
+                let is_websocket = |seat: &Seat| seat.stage.get() == Stage::WebSocket;
+                let count = seats.iter().filter(|(_, seat)| is_websocket(seat)).count();
+                let mut goodbyes = notice::goodbyes(Instant::now(), plan.deadline, count);
+                for (_, seat) in seats.iter() {
+                    // All the others have been told, or are now; so are those that become one later.
+                    seat.notice.set(if is_websocket(seat) { goodbyes.next() } else { None });
                 }
             }
             _ => {}

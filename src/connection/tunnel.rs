@@ -15,11 +15,13 @@ use crate::metrics::End;
 use crate::sys;
 
 mod direction;
+mod goodbye;
 mod relay;
 mod side;
 mod tools;
 
 use direction::{Direction, Half};
+use goodbye::{Progress, Shared};
 use relay::{Ending, Relay};
 pub(super) use side::Side;
 pub(super) use tools::Tools;
@@ -37,6 +39,8 @@ pub(super) struct Tunnel<C, A> {
     /// The app has not ended its side.
     in_use: Option<InUse>,
     finishing: bool,
+    /// What it carries is followed, so that its ends can be told to go.
+    websocket: Option<Shared>,
 }
 
 /// How the driving of a tunnel ends.
@@ -44,6 +48,8 @@ enum Driven {
     Ended(Ending),
     /// The app has ended its side a while ago, and the client says nothing more.
     ClientSilent,
+    /// Both ends of a WebSocket have been told to go, and have answered or had their time.
+    SaidGoodbye,
     /// The drain's deadline has come, and both have gone.
     Finished,
     Cut,
@@ -52,7 +58,13 @@ enum Driven {
 impl<C: Side, A: Side> Tunnel<C, A> {
     pub(super) fn new(client: C, from_client: Bytes, app: A, from_app: Bytes, member: &Member) -> Box<Self> {
         let relay = Relay::new(client, app, Direction::new(from_client), Direction::new(from_app));
-        Box::new(Self { relay, in_use: Some(InUse::new(member)), finishing: false })
+        Box::new(Self { relay, in_use: Some(InUse::new(member)), finishing: false, websocket: None })
+    }
+
+    /// What it carries is a WebSocket.
+    pub(super) fn follow(mut self: Box<Self>) -> Box<Self> {
+        self.websocket = Some(Shared::follow(&mut self.relay));
+        self
     }
 
     /// Copies until both directions have ended, or until the drain's deadline: then both sides get a FIN, and a
@@ -60,12 +72,13 @@ impl<C: Side, A: Side> Tunnel<C, A> {
     ///
     /// `heard` is called when the client has said something.
     pub(super) async fn run(mut self: Box<Self>, member: &Member, mut heard: impl FnMut()) -> Option<C> {
-        member.seat.enter(Stage::Tunnel, Instant::now());
+        let stage = if self.websocket.is_some() { Stage::WebSocket } else { Stage::Tunnel };
+        member.seat.enter(stage, Instant::now());
         let driven = poll_fn(|cx| self.poll_run(member, &mut heard, cx)).await;
         drop(self.in_use.take());
         let Relay { client, app, up, down, .. } = self.relay;
         match driven {
-            Driven::Ended(Ending::Over) | Driven::ClientSilent => return Some(client),
+            Driven::Ended(Ending::Over) | Driven::ClientSilent | Driven::SaidGoodbye => return Some(client),
             Driven::Ended(Ending::ClientGone) => {
                 client.abort();
                 drop(client);
@@ -101,6 +114,7 @@ impl<C: Side, A: Side> Tunnel<C, A> {
             Some(Order::Close) if member.view().ended() => {
                 member.ends(End::Cut);
                 self.finishing = true;
+                self.websocket = None;
                 self.relay.finish();
             }
             Some(Order::Close) if !self.relay.up.holds() => return Poll::Ready(Driven::ClientSilent),
@@ -109,14 +123,20 @@ impl<C: Side, A: Side> Tunnel<C, A> {
                     return Poll::Ready(Driven::Ended(ending));
                 }
             }
+            Some(Order::Goodbye) => {
+                if let Some(websocket) = &self.websocket
+                    && !websocket.is_told()
+                {
+                    websocket.tell();
+                    seat.enter(Stage::Goodbye, Instant::now());
+                }
+            }
             _ => {}
         }
-        let (tools, bytes) = (member.tools(), &member.shard.tunnel_bytes[member.protocol() as usize]);
-        let driven = if self.finishing {
-            self.relay.poll_finish(cx, tools, bytes).map(|()| Driven::Finished)
-        } else {
-            self.relay.poll(cx, tools, bytes).map(Driven::Ended)
-        };
+        let mut driven = self.poll_relay(member, cx);
+        if let Some(websocket) = self.websocket.clone().filter(Shared::is_told) {
+            driven = self.poll_goodbye(&websocket, driven, member, cx);
+        }
         if self.relay.up.take_heard() {
             heard();
             // Once the app has ended its side, a drain lets the client go when it is silent.
@@ -125,11 +145,61 @@ impl<C: Side, A: Side> Tunnel<C, A> {
             }
         }
         let down = self.relay.down.half();
-        if down.is_some() && self.in_use.take().is_some() && down == Some(Half::Done) {
+        if down.is_some()
+            && self.in_use.take().is_some()
+            && down == Some(Half::Done)
+            && seat.stage.get() != Stage::Goodbye
+        {
             seat.enter(Stage::HalfTunnel, Instant::now());
         }
         seat.watched.set(self.relay.is_watched());
         driven
+    }
+
+    fn poll_relay(&mut self, member: &Member, cx: &mut Context<'_>) -> Poll<Driven> {
+        let (tools, bytes) = (member.tools(), &member.shard.tunnel_bytes[member.protocol() as usize]);
+        if self.finishing {
+            self.relay.poll_finish(cx, tools, bytes).map(|()| Driven::Finished)
+        } else {
+            self.relay.poll(cx, tools, bytes).map(Driven::Ended)
+        }
+    }
+
+    /// Says what is due, and sees how far the goodbye is.
+    fn poll_goodbye(
+        &mut self,
+        websocket: &Shared,
+        driven: Poll<Driven>,
+        member: &Member,
+        cx: &mut Context<'_>,
+    ) -> Poll<Driven> {
+        let broken = |driven: &Poll<Driven>| {
+            matches!(driven, Poll::Ready(Driven::Ended(Ending::ClientGone | Ending::AppGone)))
+        };
+        if broken(&driven) {
+            return driven;
+        }
+        let now = Instant::now();
+        websocket.say(&mut self.relay, now);
+        if websocket.has_said_goodbye() {
+            member.ends(End::Told);
+        }
+        let driven = self.poll_relay(member, cx);
+        if broken(&driven) {
+            return driven;
+        }
+        match websocket.progress(now) {
+            Progress::Over => Poll::Ready(Driven::SaidGoodbye),
+            // The client has gone with its answer; the app may still want to give one.
+            Progress::UnderWay if websocket.has_said_goodbye() => Poll::Pending,
+            Progress::UnderWay => driven,
+            Progress::Impossible => {
+                self.websocket = None;
+                let half = self.relay.down.half() == Some(Half::Done);
+                member.seat.enter(if half { Stage::HalfTunnel } else { Stage::Tunnel }, now);
+                driven
+            }
+        }
     }
 }
 

@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Error;
 use super::error::is_grpc;
+use super::events::{self, Events};
 use super::in_flight::Guard;
 use crate::metrics::UpstreamFailure;
 use crate::upstream::{self, ResponseBody, Stream};
@@ -20,6 +20,7 @@ pub struct Body {
     kind: Kind,
     guard: Option<Guard>,
     ending: Ending,
+    events: Option<Box<Events>>,
 }
 
 /// What a response that is not over can end with.
@@ -62,6 +63,7 @@ impl Body {
 
     /// The app's body, on its way to a client that speaks `version`.
     pub(super) fn app(body: ResponseBody, head: &HeaderMap, version: Version) -> Self {
+        let events = Events::of(head).filter(|_| body.size_hint().exact().is_none()).map(Box::new);
         let ending = if version == Version::HTTP_2 && is_grpc(head) {
             Ending::Grpc
         } else if has_no_end_of_its_own(head) {
@@ -69,7 +71,7 @@ impl Body {
         } else {
             Ending::Cut
         };
-        Self { ending, ..Self::of(Kind::App(body)) }
+        Self { ending, events, ..Self::of(Kind::App(body)) }
     }
 
     pub(super) fn upgrade(stream: Stream, unread: Bytes) -> Self {
@@ -83,12 +85,21 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, guard: None, ending: Ending::Cut }
+        Self { kind, guard: None, ending: Ending::Cut, events: None }
     }
 
     pub(super) fn guarded(mut self, guard: Guard) -> Self {
         self.guard = Some(guard);
         self
+    }
+
+    /// Gives a stream of events its place among those that a drain ends one after the other; false when this is none.
+    /// When its turn has come it must be polled.
+    pub fn spread(&mut self, place: f64) -> bool {
+        if let Some(events) = &mut self.events {
+            events.place = Some(place);
+        }
+        self.events.is_some()
     }
 
     /// Takes the upgraded connection out, if this is the body of a 101.
@@ -109,9 +120,7 @@ impl Body {
 fn has_no_end_of_its_own(head: &HeaderMap) -> bool {
     const STREAMS: [&str; 4] =
         ["text/event-stream", "application/x-ndjson", "application/json-seq", "multipart/x-mixed-replace"];
-    let value = head.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let essence = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
-    STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
+    STREAMS.iter().any(|stream| events::is(head, stream))
 }
 
 impl HttpBody for Body {
@@ -138,9 +147,19 @@ impl HttpBody for Body {
                 _ => Some(Err(BodyError::Deadline)),
             });
         }
+        if let (Some(events), Some(guard)) = (&this.events, &this.guard)
+            && events.is_between()
+            && events.place.is_some_and(|place| guard.ends_events(place))
+        {
+            return Poll::Ready(None);
+        }
         let frame = ready!(Pin::new(body).poll_frame(cx));
         if let (Some(Ok(frame)), Some(guard)) = (&frame, &mut this.guard) {
-            guard.sent(frame.data_ref().map_or(0, Bytes::len));
+            let data = frame.data_ref().map_or(&b""[..], |data| data);
+            guard.sent(data.len());
+            if let Some(events) = &mut this.events {
+                events.sent(data);
+            }
         }
         match frame {
             // A reset is passed on as it is; the end of the whole connection is not the app's answer.
@@ -171,6 +190,7 @@ impl HttpBody for Body {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
 
     use super::*;
 

@@ -13,6 +13,7 @@ use tower::{Layer, Service};
 
 use super::error::Form;
 use super::{Body, Caller, Error, Route};
+use crate::drain::notice;
 use crate::drain::watch::View;
 use crate::metrics::{Protocol, Shard};
 use crate::telemetry::LogLine;
@@ -29,6 +30,8 @@ pub struct Exchange {
     caller: Rc<Caller>,
     busy: Rc<Busy>,
     upload: Upload,
+    /// We have ended the response before the app did.
+    ended_by_us: Cell<bool>,
 }
 
 /// How much is under way on a connection.
@@ -88,6 +91,7 @@ impl Exchange {
             caller: Rc::clone(caller),
             busy,
             upload: Upload::default(),
+            ended_by_us: Cell::new(false),
         })
     }
 
@@ -113,6 +117,13 @@ impl Exchange {
     #[must_use]
     pub fn upload(&self) -> &Upload {
         &self.upload
+    }
+
+    /// The response was a stream of events that a drain has ended before the app did. Its client is to go: it would
+    /// ask for the stream again. Says so once.
+    #[must_use]
+    pub fn take_ended_by_us(&self) -> bool {
+        self.ended_by_us.take()
     }
 
     fn begin(self: &Rc<Self>, request: &Request<Incoming>) -> Guard {
@@ -142,6 +153,13 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
+    }
+
+    /// Whether it is the turn of the stream of events with this place to end; then it must.
+    pub(super) fn ends_events(&self, place: f64) -> bool {
+        let ends = notice::events_end(&self.exchange.view, place, Instant::now());
+        self.exchange.ended_by_us.set(ends);
+        ends
     }
 
     pub(super) fn deadline_passed(&self) -> bool {

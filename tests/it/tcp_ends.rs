@@ -83,7 +83,7 @@ async fn last_words_before_a_reset_reach_a_slow_client() {
         "ebb_tunnel_bytes_total{{forward=\"{}\",protocol=\"tcp\",direction=\"to_client\"}}",
         ebb.addr()
     );
-    ebb.until_metric(&passed_on, WORDS as f64).await;
+    ebb.until_metric(&[&passed_on], WORDS as f64).await;
     wire.reset();
     let mut got = 0;
     while got < WORDS {
@@ -131,7 +131,7 @@ async fn without_an_app_the_client_is_reset() {
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     let failures =
         format!("ebb_upstream_errors_total{{forward=\"{}\",reason=\"upstream-refused\"}}", ebb.addr());
-    ebb.until_metric(&failures, 1.0).await;
+    ebb.until_metric(&[&failures], 1.0).await;
 }
 
 /// Guards: over the limit there is no 503 on a `tcp://` forward, but a RST.

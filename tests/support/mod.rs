@@ -4,6 +4,7 @@
 //! - [`App`]: the origin behind it; a test holds each [`Exchange`] and decides what happens next.
 //! - [`UnixApp`]: one that reads only when it is told to.
 //! - [`RawApp`], [`RawUnixApp`]: plain connections, for `tcp://`; [`Pattern`]: bytes that show any damage.
+//! - [`Frame`]: a WebSocket's, for either end.
 //! - [`Client`]: one raw connection to ebb.
 //! - [`http2`]: clients and apps that speak HTTP/2; [`frames`]: those that misspeak it.
 //! - [`Kubelet`]: deletes the pod as the real one does.
@@ -26,6 +27,7 @@ mod process;
 mod raw;
 mod traffic;
 mod unix;
+mod websocket;
 mod wire;
 
 pub(crate) use app::{App, Exchange, unix_door};
@@ -36,6 +38,9 @@ pub(crate) use message::{Head, Response};
 pub(crate) use raw::{Pattern, RawApp, RawUnixApp};
 pub(crate) use traffic::Traffic;
 pub(crate) use unix::UnixApp;
+pub(crate) use websocket::{
+    BINARY, CLOSE, CONTINUATION, Frame, PING, SWITCHING, TEXT, WEBSOCKET, open_websocket,
+};
 pub(crate) use wire::End;
 
 /// No single step of a test takes longer, on however slow a machine.

@@ -33,6 +33,8 @@ pub(super) struct Conversation {
     exchange: Rc<Exchange>,
     /// All of the response has been handed over.
     whole: bool,
+    /// Its connection's place among others, for a stream of events.
+    place: f64,
 }
 
 enum State {
@@ -41,13 +43,19 @@ enum State {
 }
 
 impl Conversation {
-    pub(super) fn new(answering: Answering, respond: SendResponse<Bytes>, exchange: Rc<Exchange>) -> Self {
-        Self { state: State::Answering(answering), respond, exchange, whole: false }
+    pub(super) fn new(
+        answering: Answering,
+        respond: SendResponse<Bytes>,
+        exchange: Rc<Exchange>,
+        place: f64,
+    ) -> Self {
+        Self { state: State::Answering(answering), respond, exchange, whole: false, place }
     }
 
     /// Sends the head of the response; none when that was all of it.
     fn send_head(&mut self, response: Response<Body>) -> Option<Sending<Body>> {
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        body.spread(self.place);
         if let Some(reason) = parts.extensions.remove::<Reason>() {
             self.respond.send_reset(reason);
             return None;

@@ -42,6 +42,15 @@ pub(in crate::connection) struct Step {
 /// Looks at everything on its way, which is therefore not spliced. This is where a WebSocket's frames are followed.
 pub(in crate::connection) trait Filter: std::fmt::Debug {
     fn pass(&mut self, chunk: &[u8]) -> Step;
+
+    /// The source has ended. What is returned goes to the target before it is told so.
+    fn ended(&mut self) -> Option<Bytes>;
+
+    /// The target is not to be told yet that the source has ended. Whoever changes that has to poll.
+    fn holds_end(&self) -> bool;
+
+    /// That the source breaks off is no more than its end.
+    fn may_break_off(&self) -> bool;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +101,21 @@ impl Direction {
             heard: false,
             wrote: false,
         }
+    }
+
+    /// Has everything looked at from here on, and what is held already.
+    pub(super) fn follow(&mut self, mut filter: Box<dyn Filter>) {
+        let step = filter.pass(&self.rest);
+        self.rest.truncate(step.pass);
+        if let Some(words) = step.inject {
+            self.say(&words);
+        }
+        self.filter = Some(filter);
+    }
+
+    /// Nothing is looked at any more.
+    pub(super) fn unfollow(&mut self) {
+        self.filter = None;
     }
 
     /// How it has ended, as soon as that is clear. In a direction without a target its source may still be talking.
@@ -161,28 +185,47 @@ impl Direction {
                     if ready!(self.poll_deliver(cx, target, tools, count)).is_err() {
                         self.target_gone();
                     } else if self.stage == Stage::Ending {
+                        if self.eof && self.filter.as_ref().is_some_and(|filter| filter.holds_end()) {
+                            if self.unflushed {
+                                // Whoever takes nothing hears of that by other means.
+                                let _ = ready!(Pin::new(&mut *target).poll_flush(cx));
+                                self.unflushed = false;
+                            }
+                            return Poll::Pending;
+                        }
                         // A target that takes no FIN has gone, and has got everything.
                         let _ = ready!(Pin::new(&mut *target).poll_shutdown(cx));
                         self.half = Some(Half::Done);
                         self.stage = if self.eof { Stage::Over } else { Stage::Deaf };
                     } else {
                         match ready!(self.poll_more(cx, source, target, tools, count)) {
-                            Ok(0) if source_reset => self.over(Half::SourceGone),
-                            Ok(0) => (self.eof, self.stage) = (true, Stage::Ending),
+                            Ok(0) if !source_reset => self.source_ended(),
+                            Ok(0) | Err(Half::SourceGone) if self.may_break_off() => self.source_ended(),
+                            Ok(0) => self.over(Half::SourceGone),
                             Ok(n) => turn = turn.saturating_sub(n),
                             Err(Half::TargetGone) => self.target_gone(),
                             Err(half) => self.over(half),
                         }
                     }
                 }
-                Stage::Deaf => match ready!(poll_read(cx, source, &mut tools.buffer())) {
-                    Ok(n) if n > 0 => turn = turn.saturating_sub(n),
-                    Ok(_) => (self.eof, self.stage) = (true, Stage::Over),
-                    Err(_) => self.stage = Stage::Over,
-                },
+                Stage::Deaf => turn = turn.saturating_sub(ready!(self.poll_deaf(cx, source, tools))),
                 Stage::Over => return Poll::Ready(()),
             }
         }
+    }
+
+    /// Reads what goes nowhere.
+    fn poll_deaf<S: Side>(&mut self, cx: &mut Context<'_>, source: &mut S, tools: &Tools) -> Poll<usize> {
+        let mut buffer = tools.buffer();
+        let read = ready!(poll_read(cx, source, &mut buffer));
+        let n = *read.as_ref().unwrap_or(&0);
+        if n == 0 {
+            (self.eof, self.stage) = (read.is_ok(), Stage::Over);
+        }
+        if let Some(filter) = &mut self.filter {
+            let _ = if n > 0 { filter.pass(&buffer[..n]).inject } else { filter.ended() };
+        }
+        Poll::Ready(n)
     }
 
     /// Passes on what is held.
@@ -320,6 +363,9 @@ impl Direction {
 
     /// Has the target told something after all that is held.
     pub(in crate::connection) fn say(&mut self, words: &Bytes) {
+        if !matches!(self.stage, Stage::Open | Stage::Ending) {
+            return;
+        }
         self.rest =
             if self.rest.is_empty() { words.clone() } else { [&self.rest[..], words].concat().into() };
     }
@@ -356,6 +402,18 @@ impl Direction {
         (self.rest, self.pipe) = (Bytes::new(), None);
         self.half = Some(Half::TargetGone);
         self.stage = if self.eof { Stage::Over } else { Stage::Deaf };
+    }
+
+    /// The target gets what is held, and then a FIN.
+    fn source_ended(&mut self) {
+        if let Some(words) = self.filter.as_mut().and_then(|filter| filter.ended()) {
+            self.say(&words);
+        }
+        (self.eof, self.stage) = (true, Stage::Ending);
+    }
+
+    fn may_break_off(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.may_break_off())
     }
 
     fn over(&mut self, half: Half) {

@@ -82,6 +82,8 @@ impl<C: Side, A: Side> Relay<C, A> {
 
     /// Both sides get a FIN after what is held for them; what they say from now on goes nowhere.
     pub(super) fn finish(&mut self) {
+        self.up.unfollow();
+        self.down.unfollow();
         self.up.finish();
         self.down.finish();
     }
