@@ -29,7 +29,7 @@ mod in_flight;
 
 pub use body::{Body, BodyError};
 pub use caller::Caller;
-pub use error::Error;
+pub use error::{Error, Form};
 use forward::Forward;
 use headers::{Headers, HeadersLayer};
 pub use in_flight::{Busy, Exchange};

@@ -33,10 +33,11 @@ use crate::upstream::Incoming;
 
 mod budget;
 mod conversation;
+mod websocket;
 mod wire;
 
 use budget::Budget;
-use conversation::{Conversation, Outcome};
+use conversation::{Conversation, Offer, Outcome};
 use wire::{Io, Wire};
 
 /// Streams that a client may have open at a time.
@@ -55,6 +56,7 @@ pub(super) fn builder(limits: &Limits) -> Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
     builder
@@ -225,8 +227,15 @@ impl Session<'_> {
         let (route, view) = (&client.site.route, client.member.view());
         let exchange = Exchange::new(route, view, &client.caller, Rc::clone(&self.busy));
         let mut stack = proxy::stack(route, &exchange, self.ip.clone());
-        let answering = stack.call(request.map(|body| Incoming::Http2(Receiving::new(body))));
-        self.streams.push(Conversation::new(answering, respond, exchange, client.member.seat.place));
+        let (request, offer) = if websocket::into_upgrade(&mut request) {
+            let (parts, incoming) = request.into_parts();
+            let offer = Box::new(Offer { incoming, site: Rc::clone(&client.site) });
+            (Request::from_parts(parts, Incoming::Empty), Some(offer))
+        } else {
+            (request.map(|body| Incoming::Http2(Receiving::new(body))), None)
+        };
+        let answering = stack.call(request);
+        self.streams.push(Conversation::new(answering, respond, exchange, client.member.seat.place, offer));
     }
 
     /// Tells the client to go, once.

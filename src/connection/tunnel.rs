@@ -23,7 +23,7 @@ mod tools;
 use direction::{Direction, Half};
 use goodbye::{Progress, Shared};
 use relay::{Ending, Relay};
-pub(super) use side::Side;
+pub(super) use side::{Side, Socket};
 pub(super) use tools::Tools;
 
 /// A side that is to be reset, and takes nothing of what it was sent before for this long, is not waited for.

@@ -21,6 +21,8 @@ pub enum Incoming {
     Http1(hyper::body::Incoming),
     /// Over HTTP/2.
     Http2(Receiving),
+    /// None.
+    Empty,
 }
 
 /// Why a body does not come to its end.
@@ -56,6 +58,7 @@ impl Body for Incoming {
         match &mut *self {
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http1),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http2),
+            Self::Empty => Poll::Ready(None),
         }
     }
 
@@ -63,6 +66,7 @@ impl Body for Incoming {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Empty => true,
         }
     }
 
@@ -70,6 +74,7 @@ impl Body for Incoming {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
         }
     }
 }

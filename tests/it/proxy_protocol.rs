@@ -351,7 +351,7 @@ async fn two_clients(version: &str, flags: &[&str]) {
     drop(one);
     for_one.expect_fin().await;
     app.expect_no_other().await;
-    assert_eq!(metric(&[&ebb], "ebb_upstream_connections{forward=\"").await, "0");
+    assert_eq!(metric(&ebb, "ebb_upstream_connections{forward=\"").await, "0");
     answer_after(&mut two, &mut for_two).await;
 }
 

@@ -6,14 +6,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::server::SendResponse;
-use http::{Request, Response};
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 
+use super::websocket::{self, StreamSide};
+use crate::connection::Site;
 use crate::http2::{Broken, Sending};
-use crate::proxy::{self, Body, BodyError, Exchange};
-use crate::upstream::Incoming;
+use crate::proxy::{self, Body, BodyError, Exchange, Form};
+use crate::upstream::{Incoming, Stream};
 
 type Answering = <proxy::Stack as tower::Service<Request<Incoming>>>::Future;
 
@@ -33,10 +35,16 @@ pub(super) struct Conversation {
     exchange: Rc<Exchange>,
     /// All of the response has been handed over.
     whole: bool,
+    /// The request is for a WebSocket.
+    offer: Option<Box<Offer>>,
     /// Its connection's place among others, for a stream of events.
     place: f64,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it becomes the larger one in place; a box would be one more allocation"
+)]
 enum State {
     Answering(Answering),
     Sending(Sending<Body>),
@@ -48,13 +56,17 @@ impl Conversation {
         respond: SendResponse<Bytes>,
         exchange: Rc<Exchange>,
         place: f64,
+        offer: Option<Box<Offer>>,
     ) -> Self {
-        Self { state: State::Answering(answering), respond, exchange, whole: false, place }
+        Self { state: State::Answering(answering), respond, exchange, whole: false, offer, place }
     }
 
     /// Sends the head of the response; none when that was all of it.
     fn send_head(&mut self, response: Response<Body>) -> Option<Sending<Body>> {
         let (mut parts, mut body) = response.into_parts();
+        if let Some((app, from_app)) = body.take_upgrade() {
+            return self.switch(parts.headers, app, from_app);
+        }
         body.spread(self.place);
         if let Some(reason) = parts.extensions.remove::<Reason>() {
             self.respond.send_reset(reason);
@@ -65,6 +77,26 @@ impl Conversation {
         let stream = self.respond.send_response(Response::from_parts(parts, ()), end).ok()?;
         self.whole = end;
         (!end).then(|| Sending::new(body, stream))
+    }
+}
+
+/// What a stream needs to become a WebSocket.
+pub(super) struct Offer {
+    pub(super) incoming: RecvStream,
+    pub(super) site: Rc<Site>,
+}
+
+impl Conversation {
+    /// The app has agreed to a WebSocket: hands the stream over. None, unless that has to be refused.
+    fn switch(&mut self, headers: HeaderMap, app: Stream, from_app: Bytes) -> Option<Sending<Body>> {
+        let Offer { incoming, site } = *self.offer.take()?;
+        let Some(member) = site.roster.admit(&site.route.shard, false) else {
+            return self.send_head(proxy::Error::Overloaded.response(Form::Text));
+        };
+        let outgoing = self.respond.send_response(websocket::accepted(headers), false).ok()?;
+        self.whole = true;
+        websocket::carry(member, StreamSide::new(incoming, outgoing), app, from_app);
+        None
     }
 }
 

@@ -1,0 +1,167 @@
+//! WebSockets on a stream (RFC 8441): to the app they are an upgrade like any other, and what follows is a tunnel.
+//!
+//! Such a stream has a seat of its own in the roster, so a drain says goodbye on it as on a connection of its own.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use h2::ext::Protocol as Asked;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, HOST, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connection::roster::Member;
+use crate::connection::tunnel::{Side, Socket, Tunnel};
+use crate::http2::Receiving;
+use crate::metrics::Protocol;
+use crate::upstream::Stream;
+
+const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
+
+/// Makes the upgrade of HTTP/1.1 out of a request for a WebSocket; false if it is something else.
+pub(super) fn into_upgrade(request: &mut Request<RecvStream>) -> bool {
+    let asked = request.extensions().get::<Asked>().is_some_and(|asked| asked.as_str() == "websocket");
+    let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    let (true, &Method::CONNECT, Some(host)) = (asked, request.method(), host) else { return false };
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *request.method_mut() = Method::GET;
+    *request.version_mut() = Version::HTTP_11;
+    *request.uri_mut() = Uri::from(path);
+    let headers = request.headers_mut();
+    headers.insert(HOST, host);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
+    headers.insert(SEC_WEBSOCKET_KEY, key());
+    true
+}
+
+/// 16 random bytes in base64 (RFC 6455, section 4.1). They show the client that the server has understood; HTTP/2 has
+/// other means for that.
+fn key() -> HeaderValue {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    // 21 characters hold 126 bits. The last one holds 2 and four zeros.
+    let mut text: Vec<u8> = (0..21).map(|_| ALPHABET[fastrand::usize(..64)]).collect();
+    text.push(ALPHABET[fastrand::usize(..4) << 4]);
+    text.extend_from_slice(b"==");
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
+}
+
+/// The head that says to the client what a 101 said to us.
+pub(super) fn accepted(mut headers: HeaderMap) -> Response<()> {
+    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+        headers.remove(name);
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::OK;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Carries the WebSocket to its end, as a task of its own.
+pub(super) fn carry(member: Member, client: StreamSide, app: Stream, from_app: Bytes) {
+    member.speaks(Protocol::WebSocket);
+    tokio::task::spawn_local(async move {
+        let tunnel = Tunnel::new(client, Bytes::new(), app, from_app, &member).follow();
+        if let Some(client) = Box::pin(tunnel.run(&member, || {})).await {
+            client.end();
+        }
+    });
+}
+
+/// A stream as one side of a tunnel.
+#[derive(Debug)]
+pub(super) struct StreamSide {
+    incoming: Receiving,
+    /// Come, and not read yet.
+    chunk: Bytes,
+    /// None after its end.
+    outgoing: RefCell<Option<SendStream<Bytes>>>,
+}
+
+impl StreamSide {
+    pub(super) fn new(incoming: RecvStream, outgoing: SendStream<Bytes>) -> Self {
+        let outgoing = RefCell::new(Some(outgoing));
+        Self { incoming: Receiving::new(incoming), chunk: Bytes::new(), outgoing }
+    }
+
+    /// Ends what we say. What the client has not said yet is not waited for: `h2` resets the stream with `NO_ERROR`.
+    fn end(&self) {
+        if let Some(mut outgoing) = self.outgoing.take() {
+            let _ = outgoing.send_data(Bytes::new(), true);
+        }
+    }
+}
+
+impl Side for StreamSide {
+    fn plain(&self) -> Option<Socket<'_>> {
+        None
+    }
+
+    fn tcp(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn abort(&self) {
+        if let Some(mut outgoing) = self.outgoing.take() {
+            outgoing.send_reset(Reason::CANCEL);
+        }
+    }
+}
+
+impl AsyncRead for StreamSide {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.chunk.is_empty() {
+            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)));
+                }
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let n = self.chunk.len().min(buf.remaining());
+        buf.put_slice(&self.chunk[..n]);
+        self.chunk.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for StreamSide {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let mut outgoing = self.outgoing.borrow_mut();
+        let Some(stream) = outgoing.as_mut() else { return Poll::Ready(Err(gone())) };
+        stream.reserve_capacity(buf.len());
+        let mut room = stream.capacity();
+        if room == 0 {
+            room = match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(room)) => room,
+                Some(Err(_)) | None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            };
+        }
+        let part = &buf[..room.min(buf.len())];
+        let sent = stream.send_data(Bytes::copy_from_slice(part), false);
+        Poll::Ready(sent.map(|()| part.len()).map_err(|_| gone()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end();
+        Poll::Ready(Ok(()))
+    }
+}
