@@ -25,6 +25,7 @@ mod http2_messages;
 mod http2_resets;
 mod http2_sniff;
 mod http2_upstream;
+mod http2_websocket;
 mod kubelet;
 mod lame_duck;
 mod limits;

@@ -63,6 +63,16 @@ impl Http2Client {
         sender.send_request(head, end)
     }
 
+    /// Waits until the server's settings allow extended CONNECT.
+    pub(crate) async fn until_extended_connect(&self) {
+        let allowed = async {
+            while !self.sender.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("the server's settings", allowed).await;
+    }
+
     /// Sends a GET and leaves the response for later.
     pub(crate) async fn begin(&mut self, path: &str) -> ResponseFuture {
         self.send(get(path), true).await.0

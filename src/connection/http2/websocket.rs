@@ -3,6 +3,7 @@
 //! Such a stream has a seat of its own in the roster, so a drain says goodbye on it as on a connection of its own.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
@@ -16,14 +17,18 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Duration, Instant};
 
-use crate::connection::roster::Member;
+use crate::connection::roster::{Member, Order, Stage};
 use crate::connection::tunnel::{Side, Socket, Tunnel};
 use crate::http2::Receiving;
 use crate::metrics::Protocol;
 use crate::upstream::Stream;
 
 const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
+
+/// A client that does not end its side is not waited for longer.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Makes the upgrade of HTTP/1.1 out of a request for a WebSocket; false if it is something else.
 pub(super) fn into_upgrade(request: &mut Request<RecvStream>) -> bool {
@@ -71,7 +76,7 @@ pub(super) fn carry(member: Member, client: StreamSide, app: Stream, from_app: B
     tokio::task::spawn_local(async move {
         let tunnel = Tunnel::new(client, Bytes::new(), app, from_app, &member).follow();
         if let Some(client) = Box::pin(tunnel.run(&member, || {})).await {
-            client.end();
+            client.linger(&member).await;
         }
     });
 }
@@ -92,7 +97,29 @@ impl StreamSide {
         Self { incoming: Receiving::new(incoming), chunk: Bytes::new(), outgoing }
     }
 
-    /// Ends what we say. What the client has not said yet is not waited for: `h2` resets the stream with `NO_ERROR`.
+    /// After everything has been said: END_STREAM, then reads and forgets until the client ends its side, too. A reset
+    /// could overtake what it has not read yet.
+    async fn linger(mut self, member: &Member) {
+        let start = Instant::now();
+        member.seat.enter(Stage::Lingering, start);
+        self.end();
+        poll_fn(|cx| {
+            member.seat.register(cx.waker());
+            loop {
+                match Pin::new(&mut self.incoming).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            // The roster looks at a lingering connection at every tick.
+            let cut = member.seat.take_order() == Some(Order::Cut);
+            if cut || start.elapsed() >= SILENCE { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Ends what we say.
     fn end(&self) {
         if let Some(mut outgoing) = self.outgoing.take() {
             let _ = outgoing.send_data(Bytes::new(), true);
