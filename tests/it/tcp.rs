@@ -14,11 +14,6 @@ const BULK: usize = 48 << 20;
 /// How much either end reads at a time: as fast as it can, or slowly.
 const READERS: [(usize, usize); 3] = [(1 << 20, 1 << 20), (1 << 20, 3000), (2000, 1 << 20)];
 
-fn counter(ebb: &Ebb, direction: &str) -> String {
-    let forward = ebb.addr();
-    format!("ebb_tunnel_bytes_total{{forward=\"{forward}\",protocol=\"tcp\",direction=\"{direction}\"}}")
-}
-
 /// A client with a receive buffer that does not grow.
 async fn small_client(ebb: &Ebb) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
@@ -152,6 +147,25 @@ async fn the_server_may_speak_first() {
     tokio::select! {
         () = greet => {}
         greeting = within("a greeting", client.wire.exactly(9)) => assert_eq!(greeting.unwrap(), b"220 ready"),
+    }
+}
+
+/// Guards: PROXY protocol headers on `tcp://`: taken from the client's bytes, and sent before them.
+#[tokio::test]
+async fn the_proxy_protocol_goes_before_the_bytes() {
+    let app = RawApp::new().await;
+    let ebb = app.start_ebb(&["--accept-proxy", "--send-proxy"]).await;
+    let mut client = ebb.client().await;
+    let header = "PROXY TCP4 192.0.2.1 192.0.2.2 1234 5432\r\n";
+    client.send(format!("{header}hello")).await;
+    let wanted = format!("{header}hello");
+    // ebb's own looks at the app begin with no header, and end.
+    loop {
+        let mut wire = app.accept().await;
+        if let Ok(got) = within("the header", wire.exactly(wanted.len())).await {
+            assert_eq!(String::from_utf8_lossy(&got), wanted);
+            break;
+        }
     }
 }
 
