@@ -14,6 +14,11 @@ const BULK: usize = 48 << 20;
 /// How much either end reads at a time: as fast as it can, or slowly.
 const READERS: [(usize, usize); 3] = [(1 << 20, 1 << 20), (1 << 20, 3000), (2000, 1 << 20)];
 
+fn counter(ebb: &Ebb, direction: &str) -> String {
+    let forward = ebb.addr();
+    format!("ebb_tunnel_bytes_total{{forward=\"{forward}\",protocol=\"tcp\",direction=\"{direction}\"}}")
+}
+
 /// A client with a receive buffer that does not grow.
 async fn small_client(ebb: &Ebb) -> Client {
     let socket = TcpSocket::new_v4().unwrap();

@@ -8,6 +8,12 @@ use tokio::time::{Duration, Instant};
 
 use crate::support::{Client, Ebb, End, RawApp, let_time_pass, within};
 
+const ACTIVE: &str = "ebb_connections{forward=";
+
+fn active(ebb: &Ebb) -> String {
+    format!("{ACTIVE}\"{}\",protocol=\"tcp\",state=\"active\"}}", ebb.addr())
+}
+
 /// Guards: a half-close passes on, from either side, and the other direction goes on.
 #[tokio::test]
 async fn a_half_close_passes_on() {
