@@ -14,6 +14,7 @@ use crate::drain::Phase;
 use crate::metrics::End;
 use crate::sys;
 
+mod bulk;
 mod direction;
 mod goodbye;
 mod relay;

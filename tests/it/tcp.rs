@@ -155,6 +155,25 @@ async fn the_server_may_speak_first() {
     }
 }
 
+/// Guards: PROXY protocol headers on `tcp://`: taken from the client's bytes, and sent before them.
+#[tokio::test]
+async fn the_proxy_protocol_goes_before_the_bytes() {
+    let app = RawApp::new().await;
+    let ebb = app.start_ebb(&["--accept-proxy", "--send-proxy"]).await;
+    let mut client = ebb.client().await;
+    let header = "PROXY TCP4 192.0.2.1 192.0.2.2 1234 5432\r\n";
+    client.send(format!("{header}hello")).await;
+    let wanted = format!("{header}hello");
+    // ebb's own looks at the app begin with no header, and end.
+    loop {
+        let mut wire = app.accept().await;
+        if let Ok(got) = within("the header", wire.exactly(wanted.len())).await {
+            assert_eq!(String::from_utf8_lossy(&got), wanted);
+            break;
+        }
+    }
+}
+
 /// Guards: the counters of bytes.
 #[tokio::test]
 async fn bytes_are_counted_by_direction() {

@@ -7,19 +7,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
 
+use super::bulk::Bulk;
 use super::side::{Side, Socket};
-use super::tools::{BUFFER, Pipe, Tools};
+use super::tools::{Pipe, Tools};
 use crate::metrics::Counter;
 
 /// Moved at a time, before others have their turn.
 const TURN: usize = 1 << 20;
-
-/// A direction is bulk after so many reads in a row that filled the buffer.
-const FULL_READS: u8 = 2;
-
-/// It is not any more after so many small fillings of a pipe in a row.
-const SMALL_FILLS: u8 = 4;
-const SMALL: usize = 8 << 10;
 
 /// How a direction has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -418,32 +412,6 @@ impl Direction {
 
     fn over(&mut self, half: Half) {
         (self.half, self.stage) = (Some(half), Stage::Over);
-    }
-}
-
-/// Tells whether a direction carries so much that splicing pays.
-#[derive(Debug, Default)]
-struct Bulk {
-    full_reads: u8,
-    small_fills: u8,
-}
-
-impl Bulk {
-    fn is_worth_a_pipe(&self) -> bool {
-        self.full_reads >= FULL_READS
-    }
-
-    /// So much has come with a read.
-    fn read(&mut self, n: usize) {
-        self.full_reads = if n == BUFFER { (self.full_reads + 1).min(FULL_READS) } else { 0 };
-    }
-
-    /// So much has come into a pipe.
-    fn filled(&mut self, n: usize) {
-        self.small_fills = if n < SMALL { self.small_fills + 1 } else { 0 };
-        if self.small_fills == SMALL_FILLS {
-            *self = Self::default();
-        }
     }
 }
 
