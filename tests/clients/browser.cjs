@@ -74,7 +74,8 @@ async function main() {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ebb-browser-"));
   const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", `--user-data-dir=${profile}`];
   const browser = spawn(process.env.CHROMIUM || "chromium", [...flags, `${ebb.url}/#127.0.0.1:${port}`], { stdio: "ignore" });
-  process.on("exit", () => (browser.kill("SIGKILL"), fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 })));
+  const gone = new Promise((resolve) => browser.on("exit", resolve));
+  process.on("exit", () => browser.kill("SIGKILL"));
   await until("both are open", () => seen.some((s) => s.socket === "open") && seen.some((s) => s.events === "open"));
   const report = await ebb.drain();
   console.log("the report:", JSON.stringify(report));
@@ -86,6 +87,9 @@ async function main() {
     report.outcome === "clean" && closed.code === 1001 && closed.wasClean && seen.some((s) => s.app === 1001) &&
     seen.find((s) => s.events === "ended").state === "connecting";
   console.log(fine ? "as it should be" : "NOT as it should be");
+  browser.kill("SIGTERM");
+  await gone;
+  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   process.exit(fine ? 0 : 1);
 }
 
