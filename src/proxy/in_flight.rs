@@ -113,6 +113,12 @@ impl Exchange {
         self.busy.idle_since()
     }
 
+    /// The drain's deadline has passed: last words only.
+    #[must_use]
+    pub fn deadline_passed(&self) -> bool {
+        self.view.ended()
+    }
+
     /// How far the body of the present request is.
     #[must_use]
     pub fn upload(&self) -> &Upload {
@@ -163,7 +169,7 @@ impl Guard {
     }
 
     pub(super) fn deadline_passed(&self) -> bool {
-        self.exchange.view.ended()
+        self.exchange.deadline_passed()
     }
 }
 

@@ -76,13 +76,13 @@ async fn too_large_a_head_is_431() {
         head.headers_mut().insert("x-big", value);
         head
     };
-    for (size, status) in [(6000, 200), (10_000, 431), (100, 200), (100_000, 431), (100, 200)] {
+    for (size, status) in [(6000, 200), (10_000, 431), (100, 200), (30_000, 431), (100, 200)] {
         let response = client.send(with(size), true).await.0;
         assert_eq!(answer(response).await.unwrap().status, status, "{size} bytes");
     }
     // Many small ones: each counts 32 bytes more than it has.
     let mut many = get("/");
-    for i in 0..1000 {
+    for i in 0..400 {
         many.headers_mut().append("x", HeaderValue::from(i));
     }
     let response = client.send(many, true).await.0;

@@ -20,6 +20,8 @@ mod event_streams;
 mod expect;
 mod framing;
 mod headers;
+mod http2_deadline;
+mod http2_drain;
 mod http2_errors;
 mod http2_floods;
 mod http2_flow;

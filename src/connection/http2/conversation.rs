@@ -122,6 +122,12 @@ impl Future for Conversation {
                     }
                 }
                 State::Sending(sending) => {
+                    // Last words do not wait for a client that has no room for those before them.
+                    if this.exchange.deadline_passed()
+                        && let Some(body) = sending.forget_chunk()
+                    {
+                        body.damaged();
+                    }
                     match ready!(sending.poll(cx)) {
                         Ok(()) => this.whole = true,
                         Err(Broken::Gone) => {}
