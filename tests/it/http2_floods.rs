@@ -220,7 +220,7 @@ async fn breaches_of_the_protocol() {
         (
             "a window that is too large",
             Frame::bytes(SETTINGS, 0, 0, &[0, 4, 255, 255, 255, 255]),
-            FLOW_CONTROL_ERROR,
+            PROTOCOL_ERROR,
         ),
         ("no HPACK", Frame::bytes(HEADERS, 5, 1, &[0xff; 20]), COMPRESSION_ERROR),
         ("a push", Frame::bytes(5, 4, 1, &[0, 0, 0, 2]), PROTOCOL_ERROR),
