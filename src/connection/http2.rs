@@ -27,7 +27,7 @@ use crate::config::Limits;
 use crate::drain::notice;
 use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW};
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Busy, Exchange};
+use crate::proxy::{self, Busy};
 use crate::sys;
 use crate::upstream::Incoming;
 
@@ -237,9 +237,8 @@ impl Session<'_> {
             // What keeps the body back is the stream's window, so nothing is gained by letting the client wait.
             let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
         }
-        let (route, view) = (&client.site.route, client.member.view());
-        let exchange = Exchange::new(route, view, &client.caller, Rc::clone(&self.busy));
-        let mut stack = proxy::stack(route, &exchange, self.ip.clone());
+        let exchange = client.exchange.beside(Rc::clone(&self.busy));
+        let mut stack = proxy::stack(&client.site.route, &exchange, self.ip.clone());
         let (request, offer) = if websocket::into_upgrade(&mut request) {
             let (parts, incoming) = request.into_parts();
             let offer = Box::new(Offer { incoming, site: Rc::clone(&client.site) });

@@ -101,6 +101,19 @@ impl Exchange {
         &self.caller
     }
 
+    /// For one of several exchanges on the connection that this one is of.
+    #[must_use]
+    pub fn beside(&self, busy: Rc<Busy>) -> Rc<Self> {
+        Rc::new(Self {
+            route: Rc::clone(&self.route),
+            view: Rc::clone(&self.view),
+            caller: Rc::clone(&self.caller),
+            busy,
+            upload: self.upload.beside(),
+            ended_by_us: Cell::new(false),
+        })
+    }
+
     /// Whether a request is under way.
     #[must_use]
     pub fn in_flight(&self) -> bool {

@@ -129,7 +129,8 @@ impl Future for Conversation {
                         body.damaged();
                     }
                     match ready!(sending.poll(cx)) {
-                        Ok(()) => this.whole = true,
+                        // At the deadline it only looks whole.
+                        Ok(()) => this.whole = !this.exchange.deadline_passed(),
                         Err(Broken::Gone) => {}
                         Err(Broken::Reset(reason)) => this.exchange.upload().set_reset(reason),
                         Err(Broken::Source(error)) => sending.reset(reason_for(&error)),
