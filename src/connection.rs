@@ -76,6 +76,9 @@ pub struct Site {
 /// Connections over the limit that are answered with a 503 at a time; more than these are just closed.
 const REFUSING_MAX: usize = 64;
 
+/// What a refused client has to show what it speaks.
+const REFUSING_PATIENCE: Duration = Duration::from_millis(200);
+
 /// What a refused client has to read its 503 and close.
 const REFUSING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -172,9 +175,17 @@ impl Site {
         let site = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let error = proxy::Error::Overloaded;
-            site.route.shard.refused(Protocol::Http1, error.status().as_u16());
+            let mut first = [0; 3];
+            let peeked = timeout(REFUSING_PATIENCE, stream.peek(&mut first)).await;
+            let http2 = matches!(peeked, Ok(Ok(3))) && first == *b"PRI";
+            let (protocol, words) = if http2 {
+                (Protocol::Http2, http2::OVERLOADED.to_vec())
+            } else {
+                (Protocol::Http1, error.raw_response())
+            };
+            site.route.shard.refused(protocol, error.status().as_u16());
             let _ = timeout(REFUSING_TIMEOUT, async {
-                stream.write_all(&error.raw_response()).await?;
+                stream.write_all(&words).await?;
                 linger::discard(&mut ClientStream::Plain(stream)).await
             })
             .await;

@@ -15,6 +15,9 @@ use http_body::{Body, Frame, SizeHint};
 /// takes long; each stream may hold this much memory.
 pub const STREAM_WINDOW: u32 = 256 << 10;
 
+/// What may wait on a stream for a socket that takes nothing, however large the windows of the other side are.
+pub const SEND_BUFFER: usize = 64 << 10;
+
 /// The window of all streams of a connection together.
 pub const CONNECTION_WINDOW: u32 = 1 << 20;
 
@@ -122,6 +125,12 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// Gives the body back, if nothing has been taken from it.
     pub fn into_untouched(self) -> Option<B> {
         (!self.touched).then_some(self.body)
+    }
+
+    /// Forgets what the receiver has no room for; none when there is no such thing. What comes after it in the body
+    /// can be sent all the same.
+    pub fn forget_chunk(&mut self) -> Option<&mut B> {
+        (!std::mem::take(&mut self.chunk).is_empty()).then_some(&mut self.body)
     }
 
     /// Gives the stream back.

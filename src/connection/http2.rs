@@ -25,9 +25,9 @@ use super::stream::ClientStream;
 use super::{Client, Next};
 use crate::config::Limits;
 use crate::drain::notice;
-use crate::http2::{CONNECTION_WINDOW, Receiving, STREAM_WINDOW};
+use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW};
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Busy, Exchange};
+use crate::proxy::{self, Busy};
 use crate::sys;
 use crate::upstream::Incoming;
 
@@ -47,8 +47,16 @@ const STREAMS: u32 = 250;
 /// what was refused (RFC 9113, section 8.7).
 const ACK: Duration = Duration::from_secs(2);
 
-/// A keep-alive ping is answered within this, or the client is taken to be gone.
+/// A keep-alive ping is answered within this, or the client is taken to be gone; where pings are frequent, within
+/// [`PONG_INTERVALS`] of them.
 const PONG: Duration = Duration::from_secs(20);
+const PONG_INTERVALS: u32 = 4;
+
+/// What a client hears for which there is no room: empty settings, and a GOAWAY with `ENHANCE_YOUR_CALM` that says that
+/// none of its streams has been processed.
+pub(super) const OVERLOADED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+      \0\0\x08\x07\0\0\0\0\0\
+      \0\0\0\0\0\0\0\x0b";
 
 /// The settings of every connection.
 pub(super) fn builder(limits: &Limits) -> Builder {
@@ -58,6 +66,7 @@ pub(super) fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
     builder
 }
@@ -92,6 +101,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         budget: Budget::new(Instant::now()),
         events_end: false,
         last_words: false,
+        closing: false,
     };
     session.pings = session.connection.ping_pong();
     let ended = poll_fn(|cx| session.poll(cx)).await;
@@ -149,6 +159,8 @@ struct Session<'a> {
     events_end: bool,
     /// The drain's deadline has come, and every stream has been asked for its last words.
     last_words: bool,
+    /// The last GOAWAY is on its way.
+    closing: bool,
 }
 
 impl Session<'_> {
@@ -157,7 +169,8 @@ impl Session<'_> {
         member.seat.register(cx.waker());
         match member.seat.take_order() {
             Some(Order::Cut) => {
-                if !self.streams.is_empty() {
+                // What the client has not taken yet goes with the socket.
+                if self.is_busy() || self.closing {
                     member.ends(End::Cut);
                 }
                 return Poll::Ready(Ended::Cut);
@@ -224,9 +237,8 @@ impl Session<'_> {
             // What keeps the body back is the stream's window, so nothing is gained by letting the client wait.
             let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
         }
-        let (route, view) = (&client.site.route, client.member.view());
-        let exchange = Exchange::new(route, view, &client.caller, Rc::clone(&self.busy));
-        let mut stack = proxy::stack(route, &exchange, self.ip.clone());
+        let exchange = client.exchange.beside(Rc::clone(&self.busy));
+        let mut stack = proxy::stack(&client.site.route, &exchange, self.ip.clone());
         let (request, offer) = if websocket::into_upgrade(&mut request) {
             let (parts, incoming) = request.into_parts();
             let offer = Box::new(Offer { incoming, site: Rc::clone(&client.site) });
@@ -247,10 +259,14 @@ impl Session<'_> {
         }
     }
 
-    /// Pings a client that has been silent; true when it has not answered an earlier one.
+    /// Pings a client that has been silent; true when it has neither answered an earlier one nor said anything else.
     fn ping(&mut self, now: Instant) -> bool {
+        let member = &self.client.member;
         match self.pinged {
-            Some(pinged) => now.duration_since(pinged) >= PONG,
+            Some(pinged) => {
+                let since = pinged.max(member.seat.heard.get());
+                now.duration_since(since) >= PONG.min(member.http2_keepalive() * PONG_INTERVALS)
+            }
             None => {
                 let sent = self.pings.as_mut().is_some_and(|pings| pings.send_ping(Ping::opaque()).is_ok());
                 self.pinged = sent.then_some(now);
@@ -283,10 +299,15 @@ impl Session<'_> {
         self.streams = std::mem::take(&mut self.streams).into_iter().collect();
     }
 
+    /// Whether a stream is under way, or all that is left of it is with `h2`.
+    fn is_busy(&self) -> bool {
+        !self.streams.is_empty() || self.connection.has_streams()
+    }
+
     /// Notes where the connection stands, and ends it when nothing is left to wait for.
     fn settle_down(&mut self, cx: &mut Context<'_>) {
         let seat = &self.client.member.seat;
-        let busy = !self.streams.is_empty() || self.connection.has_streams();
+        let busy = self.is_busy();
         let stage = match (self.told, busy) {
             (Some(_), _) => Stage::Leaving,
             (None, true) => Stage::Streams,
@@ -296,7 +317,7 @@ impl Session<'_> {
             seat.enter(stage, if busy { Instant::now() } else { self.busy.idle_since() });
         }
         let unanswered = self.told.is_some_and(|told| told.elapsed() >= ACK);
-        if !busy && (unanswered || self.last_words) {
+        if !busy && (unanswered || self.last_words) && !std::mem::replace(&mut self.closing, true) {
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
             cx.waker().wake_by_ref();
         }

@@ -409,6 +409,11 @@ impl Member {
         self.protocol.get()
     }
 
+    /// How long an HTTP/2 client may be silent before it is pinged.
+    pub(super) fn http2_keepalive(&self) -> Duration {
+        self.roster.limits.http2_keepalive
+    }
+
     /// How the connection ends; the first word counts, but for a cut.
     pub(super) fn ends(&self, end: End) {
         if self.end.get() == End::Finished || end == End::Cut {

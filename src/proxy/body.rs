@@ -78,6 +78,13 @@ impl Body {
         Self::of(Kind::Upgrade(stream, unread))
     }
 
+    /// Something of it could not be sent: it does not end as if it were whole.
+    pub fn damaged(&mut self) {
+        if self.ending == Ending::Clean {
+            self.ending = Ending::Cut;
+        }
+    }
+
     /// Ends a gRPC response with trailers of our own.
     fn end_grpc(&mut self, error: Error) -> Option<Result<Frame<Bytes>, BodyError>> {
         self.kind = Kind::Empty;

@@ -101,6 +101,19 @@ impl Exchange {
         &self.caller
     }
 
+    /// For one of several exchanges on the connection that this one is of.
+    #[must_use]
+    pub fn beside(&self, busy: Rc<Busy>) -> Rc<Self> {
+        Rc::new(Self {
+            route: Rc::clone(&self.route),
+            view: Rc::clone(&self.view),
+            caller: Rc::clone(&self.caller),
+            busy,
+            upload: self.upload.beside(),
+            ended_by_us: Cell::new(false),
+        })
+    }
+
     /// Whether a request is under way.
     #[must_use]
     pub fn in_flight(&self) -> bool {
@@ -111,6 +124,12 @@ impl Exchange {
     #[must_use]
     pub fn idle_since(&self) -> Instant {
         self.busy.idle_since()
+    }
+
+    /// The drain's deadline has passed: last words only.
+    #[must_use]
+    pub fn deadline_passed(&self) -> bool {
+        self.view.ended()
     }
 
     /// How far the body of the present request is.
@@ -163,7 +182,7 @@ impl Guard {
     }
 
     pub(super) fn deadline_passed(&self) -> bool {
-        self.exchange.view.ended()
+        self.exchange.deadline_passed()
     }
 }
 

@@ -99,7 +99,8 @@ pub struct Upload(Rc<UploadState>);
 struct UploadState {
     stage: Cell<UploadStage>,
     client_sends: Cell<bool>,
-    settling: Cell<usize>,
+    /// Shared by all exchanges of a connection.
+    settling: Rc<Cell<usize>>,
     /// Counts requests: the body of an earlier one may still be on its way to the app.
     request: Cell<u64>,
     /// Why the client does not want the response any more, over HTTP/2.
@@ -121,6 +122,12 @@ enum UploadStage {
 }
 
 impl Upload {
+    /// For another exchange on the same connection: what settles there counts here too.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self(Rc::new(UploadState { settling: Rc::clone(&self.0.settling), ..UploadState::default() }))
+    }
+
     /// Part of the body may still come from the client.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -231,6 +231,36 @@ async fn an_early_answer() {
     ebb.until_metric(&["ebb_upstream_connections", "active"], 0.0).await;
 }
 
+/// Guards: what a client has sent reaches the app, though the client has gone with an early answer, and though ebb is
+/// about to go as well.
+#[tokio::test]
+async fn an_upload_outlives_its_client() {
+    for drains in [false, true] {
+        let mut app = Http2App::start().await;
+        let mut ebb = Ebb::start_at(app.addr(), &[]).await;
+        let mut client = Http2Client::connect(ebb.addr()).await;
+        // More than the app's window and less than ours.
+        let sent = pattern(200_000);
+        let (response, mut stream) = client.send(post("/"), false).await;
+        let mut call = app.call().await;
+        http2::write(&mut stream, &sent, true).await.unwrap();
+        call.begin().send_data(Bytes::from("early"), true).unwrap();
+        assert_eq!(answer(response).await.unwrap().body, b"early");
+        client.vanish().await;
+        ebb.until_metric(&["ebb_requests_in_flight"], 0.0).await;
+        if drains {
+            ebb.signal(libc::SIGTERM);
+            ebb.phase("draining").await;
+            let_time_pass(Duration::from_millis(500)).await;
+        }
+        let received = http2::read(&mut call.body).await.unwrap().0;
+        assert!(received == sent, "{} bytes", received.len());
+        if drains {
+            assert!(ebb.exit().await.success());
+        }
+    }
+}
+
 /// Guards: a window of nothing: the head goes out, the body waits for room.
 #[tokio::test]
 async fn a_client_without_a_window() {

@@ -163,6 +163,12 @@ impl Frames {
         frames
     }
 
+    /// Forgets what has come so far, without waiting for more.
+    pub(crate) fn discard_now(&self) {
+        let mut block = [0; 64 << 10];
+        while self.tcp.try_read(&mut block).is_ok_and(|n| n > 0) {}
+    }
+
     fn parse(&mut self) -> Option<Frame> {
         let head = self.unused.first_chunk::<9>()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;

@@ -122,8 +122,15 @@ impl Future for Conversation {
                     }
                 }
                 State::Sending(sending) => {
+                    // Last words do not wait for a client that has no room for those before them.
+                    if this.exchange.deadline_passed()
+                        && let Some(body) = sending.forget_chunk()
+                    {
+                        body.damaged();
+                    }
                     match ready!(sending.poll(cx)) {
-                        Ok(()) => this.whole = true,
+                        // At the deadline it only looks whole.
+                        Ok(()) => this.whole = !this.exchange.deadline_passed(),
                         Err(Broken::Gone) => {}
                         Err(Broken::Reset(reason)) => this.exchange.upload().set_reset(reason),
                         Err(Broken::Source(error)) => sending.reset(reason_for(&error)),
