@@ -21,6 +21,7 @@ use crate::proxy::Error;
 use crate::tls::Current;
 
 mod queue;
+mod records;
 mod session;
 
 pub(super) use session::TlsStream;

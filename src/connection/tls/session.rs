@@ -21,9 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::queue::Queue;
-
-/// The most plaintext that fits into a record (RFC 8446, section 5.1).
-const RECORD: usize = 16 << 10;
+use super::records::{RECORD, Records};
 
 /// Sealed and written at a time.
 const AT_ONCE: usize = 2 * RECORD;
@@ -290,12 +288,10 @@ impl TlsStream {
                     Act::Nothing => Ok(()),
                     _ => Err(io::ErrorKind::NotConnected.into()),
                 }),
-                // There may be an alert to send: one more round.
-                Err(error) if !matches!(self.end, Some(End::Failed(_))) => {
-                    self.end = Some(End::Failed(error));
-                    None
+                Err(error) => {
+                    self.fail(error);
+                    return (incoming.len(), Err(io::ErrorKind::InvalidData.into()));
                 }
-                Err(error) => Some(Err(io::Error::new(io::ErrorKind::InvalidData, error))),
             };
             used += discard;
             if let Some(result) = result {
@@ -304,8 +300,23 @@ impl TlsStream {
         }
     }
 
+    /// rustls has given up. What it has to say to that is all that it is asked for any more: it would read on
+    /// where it stopped.
+    fn fail(&mut self, error: rustls::Error) {
+        self.end = Some(End::Failed(error));
+        while self.tls.wants_write() {
+            match self.tls.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, &mut self.sealed),
+                _ => return,
+            }
+        }
+    }
+
     /// `act`, with nothing new from the client.
     fn act(&mut self, act: Act<'_>) -> io::Result<()> {
+        if let Some(end @ End::Failed(_)) = &self.end {
+            return Err(end.error());
+        }
         let mut partial = std::mem::take(&mut self.partial);
         let (used, result) = self.run(&mut partial, None, act);
         partial.drain(..used);
@@ -343,7 +354,7 @@ impl TlsStream {
         ROOM.with_borrow_mut(|room| {
             let Room { record, outgoing, .. } = room;
             self.sealed.lend(outgoing);
-            let mut records = Records { bufs, at: 0 };
+            let mut records = Records::new(bufs);
             let mut sealed = 0;
             while sealed < AT_ONCE
                 && let Some(record) = records.next(record)
@@ -406,49 +417,6 @@ fn perform(
     }
 }
 
-/// Buffers cut into records.
-struct Records<'a, 'b> {
-    bufs: &'a [IoSlice<'b>],
-    /// How much of the first is in records already.
-    at: usize,
-}
-
-impl<'a> Records<'a, '_> {
-    /// The next record: part of a buffer if that fills one, else the next few joined in `room`.
-    fn next<'r>(&mut self, room: &'r mut Vec<u8>) -> Option<&'r [u8]>
-    where
-        'a: 'r,
-    {
-        while self.bufs.first().is_some_and(|buf| buf.len() == self.at) {
-            self.advance();
-        }
-        let rest = &self.bufs.first()?[self.at..];
-        if rest.len() >= RECORD || self.bufs.len() == 1 {
-            let record = &rest[..rest.len().min(RECORD)];
-            self.at += record.len();
-            return Some(record);
-        }
-        room.clear();
-        while room.len() < RECORD
-            && let Some(buf) = self.bufs.first()
-        {
-            let part = &buf[self.at..];
-            let part = &part[..part.len().min(RECORD - room.len())];
-            room.extend_from_slice(part);
-            self.at += part.len();
-            if self.at == buf.len() {
-                self.advance();
-            }
-        }
-        Some(room)
-    }
-
-    fn advance(&mut self) {
-        self.bufs = &self.bufs[1..];
-        self.at = 0;
-    }
-}
-
 impl AsyncRead for TlsStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -501,42 +469,5 @@ impl AsyncWrite for TlsStream {
         }
         ready!(self.poll_push(cx))?;
         Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Records are as large as may be, and nothing is lost, doubled or moved on the way into them.
-    #[test]
-    fn buffers_are_cut_into_records() {
-        let data: Vec<u8> = (0..=250).cycle().take(5 * RECORD).collect();
-        for (lens, expected) in [
-            (&[100, 28][..], &[128][..]),
-            (&[0, 100, 0, 28, 0], &[128]),
-            (&[100, RECORD], &[RECORD, 100]),
-            (&[RECORD + 1], &[RECORD, 1]),
-            (&[2 * RECORD, 5, 6], &[RECORD, RECORD, 11]),
-            (&[], &[]),
-            (&[0], &[]),
-        ] {
-            let mut rest = &data[..];
-            let mut bufs = Vec::new();
-            for &len in lens {
-                let (buf, after) = rest.split_at(len);
-                bufs.push(IoSlice::new(buf));
-                rest = after;
-            }
-            let (mut room, mut all, mut got) = (Vec::new(), Vec::new(), Vec::new());
-            let mut records = Records { bufs: &bufs, at: 0 };
-            while let Some(record) = records.next(&mut room) {
-                got.push(record.len());
-                all.extend_from_slice(record);
-            }
-            assert_eq!(got, expected, "{lens:?}");
-            assert_eq!(all, data[..all.len()], "{lens:?}");
-            assert_eq!(all.len(), lens.iter().sum::<usize>());
-        }
     }
 }
