@@ -46,6 +46,31 @@ async fn the_protocol_is_agreed_on() {
     expect_failure(&ebb, "nothing-in-common", 1).await;
 }
 
+/// Guards: HTTP/2 over TLS, and that its GOAWAY and the end are said as they should be.
+#[tokio::test]
+async fn http2_is_agreed_on_and_spoken() {
+    let app = App::hello();
+    let ebb = TlsEbb::start(&app, &["--upstream-protocol", "http1"]).await;
+    let mut config = ebb.authority.client();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = within("a handshake", handshake(ebb.ebb.addr(), Arc::new(config))).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = within("a preface", h2::client::handshake(stream)).await.unwrap();
+    let driving = tokio::spawn(connection);
+    let mut sender = within("settings", sender.ready()).await.unwrap();
+    for _ in 0..3 {
+        let request = http::Request::get(format!("https://{NAME}/")).body(()).unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        let mut response = within("a response", response).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = within("a body", response.body_mut().data()).await.unwrap().unwrap();
+        assert_eq!(body, "hello");
+    }
+    let hook = ebb.ebb.drain().await;
+    within("GOAWAY and the end", driving).await.unwrap().unwrap();
+    assert_eq!(hook.report().await["outcome"], "clean");
+}
+
 /// Guards: session tickets, in both versions and on every worker.
 #[tokio::test]
 async fn sessions_are_resumed() {
@@ -226,6 +251,21 @@ async fn a_truncated_response_has_no_proper_end() {
         let (_, end) = client.rest().await;
         assert_ne!(end, End::Fin, "{request}");
     }
+}
+
+/// Guards: a client that has no more to say and forgets to say so (FIN without `close_notify`) gets its answer.
+#[tokio::test]
+async fn a_fin_after_a_request_is_no_reason_to_go() {
+    let mut app = App::scripted();
+    let ebb = TlsEbb::start(&app, &[]).await;
+    let mut client = ebb.client().await;
+    client.send_get("/").await;
+    let mut exchange = app.request().await;
+    socket2::SockRef::from(client.wire.stream()).shutdown(std::net::Shutdown::Write).unwrap();
+    let_time_pass(Duration::from_millis(300)).await;
+    exchange.answer("200 OK", "hello").await.unwrap();
+    assert_eq!(client.response().await.text(), "hello");
+    client.expect_fin().await;
 }
 
 /// Guards: records in both directions, byte for byte, with a reader that makes every buffer fill up.

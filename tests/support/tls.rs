@@ -1,6 +1,7 @@
 //! Certificates for the tests, their files, and clients that speak TLS.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use rustls::client::{ClientConfig, ClientConnection};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{Connect, TlsConnector};
 
 use super::app::App;
 use super::client::Client;
@@ -207,4 +209,56 @@ pub(crate) fn hello(config: ClientConfig) -> (ClientConnection, Vec<u8>) {
 
 fn server_name() -> ServerName<'static> {
     ServerName::try_from(NAME).expect("a name")
+}
+
+/// These bytes as the records in which the client would send them. They have to be sent next, by [`send_raw`].
+pub(crate) fn seal(client: &mut Client, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let (_, tls) = client.wire.tls().get_mut();
+    tls.writer().write_all(bytes.as_ref()).expect("room");
+    let mut records = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut records).expect("a vector");
+    }
+    records
+}
+
+/// Sends bytes beneath TLS.
+pub(crate) async fn send_raw(client: &mut Client, bytes: &[u8]) {
+    let (socket, _) = client.wire.tls().get_mut();
+    within("sending", socket.write_all(bytes)).await.expect("to send");
+}
+
+/// A client that has stopped in the middle of its first flight.
+pub(crate) struct Halfway {
+    connect: Connect<TcpStream>,
+    rest: Vec<u8>,
+}
+
+impl Halfway {
+    pub(crate) async fn begin(addr: SocketAddr, config: ClientConfig) -> Self {
+        let stream = within("connecting", TcpStream::connect(addr)).await.expect("a connection");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        let mut rest = Vec::new();
+        let mut connect = TlsConnector::from(Arc::new(config)).connect_with(server_name(), stream, |tls| {
+            tls.write_tls(&mut rest).expect("a hello");
+        });
+        let half: Vec<u8> = rest.drain(..rest.len() / 2).collect();
+        let socket = connect.get_mut().expect("a handshake that has not begun");
+        within("sending", socket.write_all(&half)).await.expect("to send");
+        Self { connect, rest }
+    }
+
+    /// Says the rest.
+    pub(crate) async fn finish(mut self) -> Client {
+        let socket = self.connect.get_mut().expect("a handshake that has not ended");
+        within("sending", socket.write_all(&self.rest)).await.expect("to send");
+        Client::over_tls(within("a handshake", self.connect).await.expect("a handshake"))
+    }
+
+    /// Waits until ebb has no more patience.
+    pub(crate) async fn expect_end(mut self) {
+        let socket = self.connect.get_mut().expect("a handshake that has not ended");
+        let end = within("the end", socket.read(&mut [0; 16])).await;
+        assert_eq!(end.expect("a FIN"), 0);
+    }
 }
