@@ -224,3 +224,6 @@ fn authorities(pem: &[u8], file: &Path) -> Result<rustls::RootCertStore, Error> 
     }
     Ok(roots)
 }
+
+#[cfg(test)]
+mod tests;

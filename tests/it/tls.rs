@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
 
 use crate::support::tls::{Authority, NAME, TlsEbb, handshake, hello};
@@ -155,7 +157,6 @@ async fn said(command: Command, end: &str) -> Option<()> {
 }
 
 async fn said_to(mut command: Command, input: &str, end: &str) -> Option<()> {
-    use tokio::io::AsyncWriteExt as _;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().ok()?;
     // It may end without reading.
@@ -299,6 +300,62 @@ async fn large_bodies_pass_unharmed() {
             assert!(got == body, "the body has come back changed");
         }
     }
+}
+
+/// Guards: the last bytes go out when the client takes them, with nothing more to push them: of a response, and of a
+/// tunnel. Which size ends in a full socket is not known, so it is one of many.
+#[tokio::test]
+async fn the_last_bytes_are_not_forgotten() {
+    const STEP: usize = 12 << 10;
+    let mut app = App::scripted();
+    let ebb = TlsEbb::start(&app, &[]).await;
+    let mut waiting = Vec::new();
+    for size in (STEP..60 * STEP).step_by(STEP) {
+        for upgrade in [false, true] {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            let stream = within("connecting", socket.connect(ebb.ebb.addr())).await.unwrap();
+            let mut client = ebb.client_over(stream).await;
+            let fields = if upgrade { "Connection: upgrade\r\nUpgrade: x\r\n" } else { "" };
+            client.send(format!("GET / HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n")).await;
+            let mut exchange = app.request().await;
+            let head = if upgrade {
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n".to_owned()
+            } else {
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")
+            };
+            let body = vec![b'y'; size];
+            let sending = tokio::spawn(async move {
+                exchange.wire.send(head).await.unwrap();
+                exchange.wire.send(body).await.unwrap();
+                exchange
+            });
+            waiting.push((client, sending, size, upgrade));
+        }
+    }
+    let_time_pass(Duration::from_millis(1500)).await;
+    for (mut client, sending, size, upgrade) in waiting {
+        client.head().await;
+        let step = format!("{size} bytes, upgrade: {upgrade}");
+        within(&step, client.wire.discard(size as u64)).await.unwrap();
+        drop(within("the app", sending).await.unwrap());
+    }
+}
+
+/// Guards: a PROXY protocol header comes before the handshake.
+#[tokio::test]
+async fn a_proxy_header_comes_first() {
+    let mut app = App::scripted();
+    let ebb = TlsEbb::start(&app, &["--accept-proxy"]).await;
+    let mut stream = within("connecting", TcpStream::connect(ebb.ebb.addr())).await.unwrap();
+    stream.write_all(b"PROXY TCP4 192.0.2.7 192.0.2.8 4711 443\r\n").await.unwrap();
+    let mut client = ebb.client_over(stream).await;
+    client.send_get("/").await;
+    let mut exchange = app.request().await;
+    assert_eq!(exchange.head.get("x-forwarded-for"), Some("192.0.2.7"));
+    assert_eq!(exchange.head.get("x-forwarded-proto"), Some("https"));
+    exchange.answer("200 OK", "hello").await.unwrap();
+    assert_eq!(client.response().await.text(), "hello");
 }
 
 /// Guards: requests that come in one record are all answered, in their order.

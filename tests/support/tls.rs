@@ -187,6 +187,12 @@ impl TlsEbb {
         let stream = within("a handshake", handshake(self.ebb.addr(), Arc::new(config))).await;
         Client::over_tls(stream.expect("a handshake"))
     }
+
+    /// The same over a connection that stands already.
+    pub(crate) async fn client_over(&self, stream: TcpStream) -> Client {
+        let connect = TlsConnector::from(Arc::new(self.authority.client())).connect(server_name(), stream);
+        Client::over_tls(within("a handshake", connect).await.expect("a handshake"))
+    }
 }
 
 /// Connects and shakes hands.
