@@ -322,7 +322,8 @@ async fn the_last_bytes_are_not_forgotten() {
             let head = if upgrade {
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n".to_owned()
             } else {
-                format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")
+                // Its connection is not wanted again.
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n")
             };
             let body = vec![b'y'; size];
             let sending = tokio::spawn(async move {
