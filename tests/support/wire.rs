@@ -99,12 +99,15 @@ impl Wire {
     /// The socket itself, when nothing is left that was read but not used.
     pub(crate) fn into_stream(self) -> TcpStream {
         assert!(self.unused.is_empty(), "unused bytes");
-        self.stream
+        match self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(_) => panic!("a plain socket is asked for"),
+        }
     }
 
     /// Waits for the peer's RST without reading anything.
     pub(crate) async fn peer_reset(&self) -> io::Result<()> {
-        while !self.stream.ready(Interest::WRITABLE).await?.is_write_closed() {
+        while !self.stream().ready(Interest::WRITABLE).await?.is_write_closed() {
             tokio::task::yield_now().await;
         }
         Ok(())
