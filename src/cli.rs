@@ -9,6 +9,7 @@ mod demo;
 mod drain;
 mod proxy;
 mod status;
+mod tls;
 
 /// A connection-draining sidecar: pods go away without losing a connection.
 #[derive(Debug, Parser)]

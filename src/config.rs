@@ -11,9 +11,11 @@ use crate::proxy_protocol::Version;
 
 mod budget;
 mod forward;
+pub mod tls;
 
 pub use budget::{Budget, BudgetError, MARGIN};
 pub use forward::{Forward, ForwardError, Listen, Scheme, Upstream};
+pub use tls::{TlsConfig, TlsFiles};
 
 /// Everything `ebb proxy` was told, validated.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub limits: Limits,
     /// Every client connection begins with a PROXY protocol header.
     pub accept_proxy: bool,
+    /// How TLS is spoken with clients.
+    pub tls: TlsConfig,
     /// How the app is spoken to.
     pub upstream: UpstreamConfig,
     /// What becomes of `X-Forwarded-*`.
@@ -47,6 +51,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A request head must be complete this long after its first byte.
     pub header_timeout: Duration,
+    /// A TLS handshake must be complete this long after the connection was accepted.
+    pub handshake_timeout: Duration,
     /// Client connections at a time, over all workers.
     pub max_connections: usize,
     /// The largest request head, in bytes.

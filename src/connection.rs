@@ -1,6 +1,8 @@
 //! One client connection, from accept to lingering close. It is always in exactly one state:
 //!
 //! ```text
+//!  handshake              (first, where TLS is spoken)
+//!    ▼
 //!            first byte            idle 1 s
 //!  parked ───────────────▶ serving ────────▶ parked ─ ─ ▶ …      (a new connection begins as parked)
 //!    │                      │    │
@@ -33,6 +35,7 @@ use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Busy, Caller, Exchange, Route};
 use crate::proxy_protocol::Ends;
+use crate::tls::Current;
 use crate::upstream::Stream;
 
 mod heads;
@@ -46,6 +49,7 @@ mod roster;
 mod sniff;
 mod stream;
 mod tcp;
+mod tls;
 mod tunnel;
 mod wire;
 
@@ -67,6 +71,8 @@ pub struct Site {
     pub arrivals: Arc<Arrivals>,
     /// Whose connections are not noted.
     pub probers: Rc<Probers>,
+    /// What its handshakes begin with, on an `https://` forward.
+    tls: Option<Current>,
     builder: hyper_http1::Builder,
     http2: h2::server::Builder,
     refusing: Cell<usize>,
@@ -92,6 +98,7 @@ impl Site {
         arrivals: &Arc<Arrivals>,
         probers: &Rc<Probers>,
         config: &Config,
+        tls: Option<Current>,
     ) -> Rc<Self> {
         let limits = &config.limits;
         let mut builder = hyper_http1::Builder::new();
@@ -106,6 +113,7 @@ impl Site {
             roster: Rc::clone(roster),
             arrivals: Arc::clone(arrivals),
             probers: Rc::clone(probers),
+            tls,
             builder,
             http2: http2::builder(limits),
             refusing: Cell::new(0),
@@ -163,7 +171,12 @@ impl Site {
             kept: Cell::new(0),
             fresh: Cell::new(true),
         };
-        tokio::task::spawn_local(client.live(ClientStream::Plain(stream)));
+        let first = if client.site.tls.is_some() {
+            Next::Handshake(stream)
+        } else {
+            Next::Park(ClientStream::Plain(stream))
+        };
+        tokio::task::spawn_local(client.live(first));
     }
 
     /// Too many connections: says so, as long as that does not itself take up too much.
@@ -175,14 +188,7 @@ impl Site {
         let site = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let error = proxy::Error::Overloaded;
-            let mut first = [0; 3];
-            let peeked = timeout(REFUSING_PATIENCE, stream.peek(&mut first)).await;
-            let http2 = matches!(peeked, Ok(Ok(3))) && first == *b"PRI";
-            let (protocol, words) = if http2 {
-                (Protocol::Http2, http2::OVERLOADED.to_vec())
-            } else {
-                (Protocol::Http1, error.raw_response())
-            };
+            let (protocol, words) = site.words_of_refusal(&stream, error).await;
             site.route.shard.refused(protocol, error.status().as_u16());
             let _ = timeout(REFUSING_TIMEOUT, async {
                 stream.write_all(&words).await?;
@@ -191,6 +197,22 @@ impl Site {
             .await;
             site.refusing.set(site.refusing.get() - 1);
         });
+    }
+}
+
+impl Site {
+    /// What a client that is not served is told, in the words of what it speaks.
+    async fn words_of_refusal(&self, stream: &TcpStream, error: proxy::Error) -> (Protocol, Vec<u8>) {
+        if self.tls.is_some() {
+            // A handshake, and only then the 503, would cost more than serving it.
+            return (Protocol::Http1, tls::NOT_SERVED.to_vec());
+        }
+        let mut first = [0; 3];
+        let peeked = timeout(REFUSING_PATIENCE, stream.peek(&mut first)).await;
+        if matches!(peeked, Ok(Ok(3))) && first == *b"PRI" {
+            return (Protocol::Http2, http2::OVERLOADED.to_vec());
+        }
+        (Protocol::Http1, error.raw_response())
     }
 }
 
@@ -215,6 +237,8 @@ struct Client {
 /// What a connection turns into when it leaves the serving state.
 #[derive(Debug)]
 enum Next {
+    /// New, on an `https://` forward.
+    Handshake(TcpStream),
     /// Idle: only the socket is kept.
     Park(ClientStream),
     /// Idle, but part of a head is here.
@@ -259,13 +283,16 @@ impl Client {
         .await;
     }
 
-    async fn live(self, stream: ClientStream) {
-        let mut next = Next::Park(stream);
+    async fn live(self, mut next: Next) {
         loop {
             next = match next {
-                Next::Park(stream) => {
+                Next::Handshake(stream) => match &self.site.tls {
+                    Some(current) => Box::pin(tls::shake_hands(&self, stream, current)).await,
+                    None => Next::Park(ClientStream::Plain(stream)),
+                },
+                Next::Park(mut stream) => {
                     self.member.seat.enter(Stage::Parked, self.exchange.idle_since());
-                    match parked::wait(&self.member.seat, &stream).await {
+                    match parked::wait(&self, &mut stream).await {
                         parked::Wake::Readable if self.fresh.get() => sniff::sniff(&self, stream).await,
                         parked::Wake::Readable => Next::Serve(stream, Bytes::new()),
                         parked::Wake::Close => {
@@ -273,6 +300,7 @@ impl Client {
                             linger::after_idle(&self.member, stream).await;
                             Next::Closed
                         }
+                        parked::Wake::TooSlow(order) => sniff::too_slow(&self, stream, order),
                         parked::Wake::Cut => Next::Closed,
                     }
                 }

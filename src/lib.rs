@@ -31,3 +31,4 @@ pub mod http2;
 pub mod metrics;
 pub mod sys;
 pub mod telemetry;
+pub mod tls;

@@ -11,7 +11,7 @@ use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 mod collect;
 mod shard;
 
-pub use shard::{Counter, End, Gauge, Protocol, Shard, Toward, UpstreamFailure};
+pub use shard::{Counter, End, Gauge, HandshakeFailure, Protocol, Shard, Toward, UpstreamFailure};
 
 use crate::drain::Phase;
 use crate::drain::report::{Ends, Report, Tally};
@@ -24,6 +24,8 @@ pub struct Metrics {
     phase: IntGaugeVec,
     /// `ebb_drains_total`.
     drains: IntCounterVec,
+    /// `ebb_tls_reloads_total`.
+    tls_reloads: IntCounterVec,
     /// `ebb_drain_phase_seconds`: how long each phase of the last drain took.
     drain_phase_seconds: GaugeVec,
     /// `ebb_drain_last_arrival_seconds`: trigger to last new connection, in the last drain that saw one.
@@ -47,6 +49,13 @@ impl Metrics {
                 Opts::new("ebb_drains_total", "Drains that ended"),
                 &["trigger", "outcome"],
             )?,
+            tls_reloads: IntCounterVec::new(
+                Opts::new(
+                    "ebb_tls_reloads_total",
+                    "Changed certificates that were loaded or could not be used",
+                ),
+                &["forward", "outcome"],
+            )?,
             drain_phase_seconds: GaugeVec::new(
                 Opts::new("ebb_drain_phase_seconds", "Seconds that each phase of the last drain took"),
                 &["phase"],
@@ -59,6 +68,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.phase.clone()))?;
         registry.register(Box::new(metrics.drains.clone()))?;
+        registry.register(Box::new(metrics.tls_reloads.clone()))?;
         registry.register(Box::new(metrics.drain_phase_seconds.clone()))?;
         registry.register(Box::new(metrics.drain_last_arrival.clone()))?;
         registry.register(Box::new(collect::Sum::new(metrics.shards.clone())?))?;
@@ -110,6 +120,11 @@ impl Metrics {
         if let Some(last) = report.last_arrival_seconds {
             self.drain_last_arrival.set(last);
         }
+    }
+
+    /// Counts certificates that have changed.
+    pub fn tls_reloaded(&self, forward: &str, outcome: &str) {
+        self.tls_reloads.with_label_values(&[forward, outcome]).inc();
     }
 
     /// Shows the phase.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tower::ServiceBuilder;
 
-use crate::config::Forwarded;
+use crate::config::{Forwarded, Scheme};
 use crate::metrics::Shard;
 use crate::telemetry::AccessLog;
 use crate::upstream::Pool;
@@ -40,6 +40,8 @@ use in_flight::{InFlight, InFlightLayer};
 pub struct Route {
     /// The `forward` label.
     pub forward: String,
+    /// What clients speak there.
+    pub scheme: Scheme,
     /// The way to the app.
     pub pool: Rc<Pool>,
     /// What becomes of `X-Forwarded-*`.
@@ -58,6 +60,6 @@ pub type Stack = InFlight<Headers<Forward>>;
 pub fn stack(route: &Rc<Route>, exchange: &Rc<Exchange>, client: HeaderValue) -> Stack {
     ServiceBuilder::new()
         .layer(InFlightLayer::new(exchange))
-        .layer(HeadersLayer::new(route.forwarded, client))
+        .layer(HeadersLayer::new(route.forwarded, client, route.scheme))
         .service(Forward::new(&route.pool, exchange.upload(), exchange.caller()))
 }

@@ -19,6 +19,7 @@ use crate::drain::watch;
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::telemetry::AccessLog;
+use crate::tls::{self, Reloader};
 use crate::worker::Worker;
 
 mod gate;
@@ -41,6 +42,9 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// Certificates or keys can't be used.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// Something that hardly ever fails.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -57,6 +61,8 @@ pub struct Sidecar {
     admin: TcpListener,
     /// For each forward, a listener for each worker.
     listeners: Vec<Vec<StdListener>>,
+    /// For each forward, what it speaks TLS with.
+    sources: Vec<Option<tls::Source>>,
 }
 
 impl Sidecar {
@@ -66,6 +72,8 @@ impl Sidecar {
     /// # Errors
     /// [`StartError`], which names the flag.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let sources = config.tls.files.iter().map(|files| files.clone().map(tls::Source::load).transpose());
+        let sources = sources.collect::<Result<_, _>>()?;
         let signals = Signals::install()?;
         let admin_addr = config.admin.addr;
         let bind_error = |flag, addr| move |error| StartError::Bind { flag, addr, error };
@@ -75,7 +83,7 @@ impl Sidecar {
             listener::bind(listen, config.workers).map_err(bind_error("--forward", listen.addr()))
         });
         let listeners = listeners.collect::<Result<_, _>>()?;
-        Ok(Self { config: Arc::new(config), signals, admin, listeners })
+        Ok(Self { config: Arc::new(config), signals, admin, listeners, sources })
     }
 
     /// Runs until it has been drained and told to end.
@@ -83,7 +91,7 @@ impl Sidecar {
     /// # Errors
     /// When threads are not to be had.
     pub async fn run(self) -> Result<ExitCode, StartError> {
-        let Self { mut config, signals, admin, listeners } = self;
+        let Self { mut config, signals, admin, listeners, sources } = self;
         // From here on the ports that the kernel chose are the ports.
         let config_mut = Arc::make_mut(&mut config);
         for (forward, group) in config_mut.forwards.iter_mut().zip(&listeners) {
@@ -102,7 +110,8 @@ impl Sidecar {
             let (sender, receiver) = mpsc::unbounded_channel();
             openings.push(sender);
             let routes = config.forwards.iter().zip(&labels).enumerate().map(|(i, (forward, label))| {
-                (forward.clone(), label.clone(), metrics.shard(index, i, labels.len()))
+                let tls = sources[i].as_ref().map(tls::Source::current);
+                (forward.clone(), label.clone(), metrics.shard(index, i, labels.len()), tls)
             });
             let worker = Worker {
                 index,
@@ -117,6 +126,10 @@ impl Sidecar {
             threads.push(worker.spawn()?);
         }
         announce(&config, &listeners, &admin)?;
+        let sources = labels.into_iter().zip(sources).filter_map(|(label, source)| Some((label, source?)));
+        let reloader = Reloader { sources: sources.collect(), interval: config.tls.reload_interval };
+        let count = Arc::clone(&metrics);
+        tokio::spawn(reloader.run(move |forward, outcome| count.tls_reloaded(forward, outcome.name())));
         let gate = Gate::new(&config, &metrics, openings, listeners)?;
         let (drain, controller) = Controller::new(gate, publisher, arrivals, config.budget, config.workers);
         tokio::spawn(signals.forward(drain.clone()));

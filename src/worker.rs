@@ -20,6 +20,7 @@ use crate::listener;
 use crate::metrics::Shard;
 use crate::proxy::Route;
 use crate::telemetry::AccessLog;
+use crate::tls::Current;
 use crate::upstream::Pool;
 
 /// A worker's listening sockets, one for each forward.
@@ -38,8 +39,8 @@ pub struct Worker {
     pub index: usize,
     /// The settings.
     pub config: Arc<Config>,
-    /// Each forward with its label and its shard.
-    pub routes: Vec<(Forward, String, Arc<Shard>)>,
+    /// Each forward with its label, its shard and what its TLS handshakes begin with.
+    pub routes: Vec<(Forward, String, Arc<Shard>, Option<Current>)>,
     /// Listeners, now and after a re-arm.
     pub openings: mpsc::UnboundedReceiver<Opening>,
     /// The drain.
@@ -76,17 +77,18 @@ impl Worker {
 
     fn sites(&mut self, roster: &Rc<Roster>) -> Vec<Rc<Site>> {
         let probers = Rc::new(Probers::new(self.config.probe_user_agents.clone()));
-        let site = |(forward, label, shard): (Forward, String, Arc<Shard>)| {
+        let site = |(forward, label, shard, tls): (Forward, String, Arc<Shard>, Option<Current>)| {
             let pool = Pool::new(&forward.upstream, self.config.upstream, Arc::clone(&shard));
             spawn_local(Rc::clone(&pool).keep_fresh());
             let route = Route {
                 forward: label,
+                scheme: forward.scheme,
                 pool,
                 forwarded: self.config.forwarded,
                 shard,
                 access_log: self.access_log.clone(),
             };
-            Site::new(forward.scheme, Rc::new(route), roster, &self.arrivals, &probers, &self.config)
+            Site::new(forward.scheme, Rc::new(route), roster, &self.arrivals, &probers, &self.config, tls)
         };
         std::mem::take(&mut self.routes).into_iter().map(site).collect()
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::client::read_token;
+use super::tls::TlsArgs;
 use crate::config::{
     AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, Upstream, UpstreamConfig,
     UpstreamProtocol, parse_addr, parse_bytes, parse_duration,
@@ -31,10 +32,13 @@ pub(crate) struct ProxyArgs {
         long = "forward",
         env = "EBB_FORWARD",
         required = true,
-        value_name = "[http://|tcp://][ADDR:]PORT=UPSTREAM",
+        value_name = "[SCHEME://][ADDR:]PORT=UPSTREAM",
         value_delimiter = ','
     )]
     forwards: Vec<Forward>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Where /drain, probes and metrics are served
     #[arg(long, env = "EBB_ADMIN", default_value = "[::]:9900", value_name = "ADDR:PORT", value_parser = parse_addr)]
@@ -204,6 +208,7 @@ impl ProxyArgs {
             ("--idle-timeout", self.idle_timeout),
             ("--header-timeout", self.header_timeout),
             ("--connect-timeout", self.connect_timeout),
+            ("--tls-handshake-timeout", self.tls.handshake_timeout),
         ] {
             if value.is_zero() {
                 return Err(format!(
@@ -233,6 +238,7 @@ impl ProxyArgs {
         }
         let fds = crate::sys::raise_fd_limit();
         let workers = self.workers.map_or_else(default_workers, usize::from);
+        let tls = self.tls.config(&self.forwards)?;
         Ok(Config {
             workers,
             budget,
@@ -240,6 +246,7 @@ impl ProxyArgs {
             limits: Limits {
                 idle_timeout: self.idle_timeout,
                 header_timeout: self.header_timeout,
+                handshake_timeout: self.tls.handshake_timeout,
                 max_connections: max_connections(self.max_connections, fds),
                 max_header_bytes: self.max_header_bytes,
                 http2_keepalive: self.http2_keepalive,
@@ -252,6 +259,7 @@ impl ProxyArgs {
                 protocol: self.upstream_protocol,
                 send_proxy: self.send_proxy,
             },
+            tls,
             forwarded: self.forwarded,
             access_log: self.access_log,
             admin: AdminConfig {

@@ -1,4 +1,4 @@
-//! `--forward [http://|tcp://][ADDR:]PORT=UPSTREAM`.
+//! `--forward [http://|https://|tcp://][ADDR:]PORT=UPSTREAM`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -66,7 +66,8 @@ pub enum ForwardError {
     NoUpstream,
     /// The scheme is none of ours.
     #[error(
-        "'{0}://' is not something ebb can forward: write tcp:// for any bytes, or http://, which may be left out"
+        "'{0}://' is not something ebb can forward: write https://, tcp:// for any bytes, or http://, which may be \
+         left out"
     )]
     Scheme(String),
     /// What is left of `=` is no address.
@@ -88,6 +89,7 @@ impl FromStr for Forward {
             None => (Scheme::Http, listen),
             Some(("http", rest)) => (Scheme::Http, rest),
             Some(("tcp", rest)) => (Scheme::Tcp, rest),
+            Some(("https", rest)) => (Scheme::Https, rest),
             Some((other, _)) => return Err(ForwardError::Scheme(other.to_owned())),
         };
         Ok(Self { scheme, listen: parse_listen(listen)?, upstream: parse_upstream(upstream)? })
@@ -156,6 +158,7 @@ mod tests {
         assert_eq!(plain.listen.addr().to_string(), "[::]:8080");
         assert_eq!(plain.upstream.to_string(), "127.0.0.1:3000");
         assert_eq!(forward("http://127.0.0.1:80=app:3000").listen.addr().to_string(), "127.0.0.1:80");
+        assert_eq!(forward("https://443=3000").scheme, Scheme::Https);
         assert_eq!(forward("[::1]:80=[::1]:3000").upstream.to_string(), "[::1]:3000");
         assert_eq!(forward("tcp://5432=db:5432").scheme, Scheme::Tcp);
         assert_eq!(forward("0=unix:/run/app.sock").upstream.to_string(), "unix:/run/app.sock");

@@ -58,7 +58,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
     let ended = poll_fn(|cx| poll_serving(client, &wire, &mut http, cx)).await;
     let mid_upload = client.exchange.upload().is_open();
     let parts = http.into_parts();
-    let (Some(stream), mut unread) = (wire.take_stream(), parts.read_buf) else { return Next::Closed };
+    let (Some(mut stream), mut unread) = (wire.take_stream(), parts.read_buf) else { return Next::Closed };
     if matches!(ended, Ended::Ordered(_)) && unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
         unread = Bytes::new(); // empty lines before a request (RFC 9112, section 2.2)
     }
@@ -68,7 +68,9 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
                 let from_client = unread;
                 Next::Tunnel(Box::new(Upgraded { client: stream, from_client, app, from_app, protocol }))
             }
-            None if wire.eof() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
+            None if wire.eof() && !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 => {
+                Next::Closed
+            }
             None => Next::Linger(stream),
         },
         Ended::Over(Err(error)) => fail(client, &wire, stream, &error, parts.service.old.get()),

@@ -108,7 +108,9 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
     drop(session);
     let Some(stream) = wire.take_stream() else { return Next::Closed };
     match ended {
-        Ended::Over if wire.eof() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
+        Ended::Over if wire.eof() && !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 => {
+            Next::Closed
+        }
         Ended::Over => Next::Linger(stream),
         Ended::Broke(error) if error.is_io() => {
             tracing::debug!(client = %client.caller.addr(), %error, "a connection broke");

@@ -6,9 +6,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::task::Poll;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Duration, Instant};
 
 use super::peer::Presence;
@@ -46,12 +47,17 @@ pub(super) async fn after_idle(member: &Member, stream: ClientStream) {
 async fn linger(member: &Member, mut stream: ClientStream, mut more: impl FnMut()) {
     let start = Instant::now();
     member.seat.enter(Stage::Lingering, start);
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let (mut heard, mut ended) = (start, false);
+    let (mut heard, mut said, mut ended) = (start, false, false);
     poll_fn(|cx| {
         member.seat.register(cx.waker());
+        // TLS has something to say before the FIN, and the client may not take it.
+        if !said {
+            match Pin::new(&mut stream).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => said = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+        }
         while !ended {
             match stream.poll_discard(cx) {
                 Poll::Ready(Ok(true)) => {
@@ -68,7 +74,7 @@ async fn linger(member: &Member, mut stream: ClientStream, mut more: impl FnMut(
         if order.is_some() && member.seat.peer.look(stream.as_fd(), Instant::now()) != Presence::There {
             return Poll::Ready(());
         }
-        let untaken = (ended || order.is_some()) && sys::unacknowledged(stream.as_fd()) > FIN;
+        let untaken = (ended || order.is_some()) && (!said || sys::unacknowledged(stream.as_fd()) > FIN);
         let over = match order {
             Some(Order::Cut) => {
                 if untaken {

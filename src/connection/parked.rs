@@ -3,8 +3,9 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::roster::{Order, Seat};
+use super::roster::{Order, Stage};
 use super::stream::ClientStream;
+use super::{Client, tls};
 
 /// Why a parked connection moves on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,20 +14,37 @@ pub(super) enum Wake {
     Readable,
     /// It was idle too long, or has to go.
     Close,
+    /// What has begun to come takes too long.
+    TooSlow(Order),
     /// It has to go at once.
     Cut,
 }
 
 /// Waits for the next byte or an order.
-pub(super) async fn wait(seat: &Seat, stream: &ClientStream) -> Wake {
+pub(super) async fn wait(client: &Client, stream: &mut ClientStream) -> Wake {
+    let seat = &client.member.seat;
     poll_fn(|cx| {
         seat.register(cx.waker());
         if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(Wake::Readable);
         }
-        match seat.take_order() {
+        tls::note_partial(client, stream);
+        let order = seat.take_order();
+        if seat.stage.get() == Stage::Head {
+            return match order {
+                Some(order @ (Order::HeadTimeout | Order::HeadCutShort | Order::Close | Order::Cut)) => {
+                    Poll::Ready(Wake::TooSlow(order))
+                }
+                _ => Poll::Pending,
+            };
+        }
+        match order {
             // The kernel may hold a request that the runtime has not been told of yet: closing would lose it.
             Some(Order::Close) if stream.has_bytes() => Poll::Ready(Wake::Readable),
+            Some(Order::Close) if stream.mid_record() => {
+                tls::note_partial(client, stream);
+                Poll::Pending
+            }
             Some(Order::Close) => Poll::Ready(Wake::Close),
             Some(Order::Cut) => Poll::Ready(Wake::Cut),
             _ => Poll::Pending,

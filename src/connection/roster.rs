@@ -52,6 +52,8 @@ pub(super) enum Stage {
     Parked,
     /// hyper waits for a request.
     Waiting,
+    /// TLS is not spoken yet.
+    Handshake,
     /// Part of a request's head is here.
     Head,
     /// A request is under way.
@@ -81,7 +83,7 @@ pub(super) enum Stage {
 pub(super) enum Order {
     /// Keep the socket only.
     Park,
-    /// The head takes too long: 408, or a reset where HTTP has not begun.
+    /// The head takes too long: 408, or an end without a word where HTTP has not begun.
     HeadTimeout,
     /// It takes too long for a drain: the same, but the client might have come to its end.
     HeadCutShort,
@@ -173,12 +175,15 @@ impl Seat {
             Stage::Parked if age >= limits.idle_timeout => Some(Order::Close),
             Stage::Parked if self.told(view, now) && age >= IDLE => Some(Order::Close),
             Stage::Waiting if age >= IDLE => Some(Order::Park),
+            Stage::Handshake if age >= limits.handshake_timeout => Some(Order::HeadTimeout),
             Stage::Head | Stage::ProxyHeader if age >= limits.header_timeout => Some(Order::HeadTimeout),
-            Stage::Head | Stage::ProxyHeader
+            Stage::Head | Stage::ProxyHeader | Stage::Handshake
                 if view.phase() >= Phase::Draining && !view.ended() && age >= HEAD_IN_DRAIN =>
             {
                 Some(Order::HeadCutShort)
             }
+            // For those who have not begun.
+            Stage::Handshake if self.told(view, now) && age >= IDLE => Some(Order::Close),
             // The app may have died; its FIN is all that is to be seen of that.
             Stage::HalfTunnel if self.told(view, now) && age >= HALF_TUNNEL => Some(Order::Close),
             // While a response is awaited nobody reads from the client, so nobody hears of its RST.

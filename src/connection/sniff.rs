@@ -70,19 +70,19 @@ pub(super) async fn sniff(client: &Client, mut stream: ClientStream) -> Next {
             client.fresh.set(false);
             Next::Http2(stream, bytes)
         }
-        First::Ordered(Order::Cut) => {
-            client.member.ends(End::Cut);
-            Next::Closed
-        }
-        First::Ordered(order) => {
-            if order != Order::HeadTimeout {
-                client.member.ends(End::Cut);
-            }
-            let error = if order == Order::Close { Error::DrainDeadline } else { Error::HeaderTimeout };
-            http1::refuse(client, stream, error)
-        }
+        First::Ordered(order) => too_slow(client, stream, order),
+        First::Gone if stream.owes_goodbye() => Next::Linger(stream),
         First::Gone => Next::Closed,
     }
+}
+
+/// What has begun to come takes too long.
+pub(super) fn too_slow(client: &Client, stream: ClientStream, order: Order) -> Next {
+    if order != Order::HeadTimeout {
+        client.member.ends(End::Cut);
+    }
+    let error = if order == Order::Close { Error::DrainDeadline } else { Error::HeaderTimeout };
+    if order == Order::Cut { Next::Closed } else { http1::refuse(client, stream, error) }
 }
 
 fn poll_first(stream: &mut ClientStream, begun: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<First> {

@@ -11,11 +11,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Duration;
 
+use super::tls::TlsStream;
+
 /// A client's connection.
 #[derive(Debug)]
 pub(super) enum ClientStream {
     /// In the clear.
     Plain(TcpStream),
+    /// Behind TLS. Boxed: rustls keeps a lot of state.
+    Tls(Box<TlsStream>),
 }
 
 impl ClientStream {
@@ -23,18 +27,38 @@ impl ClientStream {
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.tcp(),
         }
     }
 
-    /// Whether something is there to be read (a FIN is nothing). Takes nothing out.
-    pub(super) fn has_bytes(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        SockRef::from(self.tcp()).peek(&mut byte).is_ok_and(|n| n > 0)
+    /// Whether something is there to be read (an end is nothing). What the kernel has counts too; of TLS only what
+    /// is data.
+    pub(super) fn has_bytes(&mut self) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                let mut byte = [MaybeUninit::uninit()];
+                SockRef::from(&*stream).peek(&mut byte).is_ok_and(|n| n > 0)
+            }
+            Self::Tls(stream) => stream.has_data(),
+        }
     }
 
     /// Ready when reading may bring something: bytes, an end, or an error.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.tcp().poll_read_ready(cx).map(drop)
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Tls(stream) => stream.poll_readable(cx),
+        }
+    }
+
+    /// Whether part of something is here that can't be read before the rest of it has come.
+    pub(super) fn mid_record(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.mid_record())
+    }
+
+    /// Whether the client has to be told of the end before the FIN.
+    pub(super) fn owes_goodbye(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.owes_goodbye())
     }
 
     /// From here on closing means a RST, which can't be taken for an end.
@@ -44,6 +68,9 @@ impl ClientStream {
 
     /// Reads and forgets; false at the end.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if let Self::Tls(stream) = self {
+            return stream.poll_discard(cx);
+        }
         let mut scratch = [MaybeUninit::uninit(); 4096];
         let mut scratch = ReadBuf::uninit(&mut scratch);
         ready!(Pin::new(self).poll_read(cx, &mut scratch))?;
@@ -72,6 +99,10 @@ macro_rules! either {
         match $self.get_mut() {
             ClientStream::Plain(stream) => {
                 let $stream = Pin::new(stream);
+                $call
+            }
+            ClientStream::Tls(stream) => {
+                let $stream = Pin::new(&mut **stream);
                 $call
             }
         }

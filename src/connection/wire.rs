@@ -42,6 +42,8 @@ pub(super) struct Wire {
     /// How often a body that is held back is looked for yet, when it may be in hyper's buffer already.
     patience: Cell<u32>,
     eof: Cell<bool>,
+    /// All there is of a head is part of a TLS record.
+    half_record: Cell<bool>,
 }
 
 impl Wire {
@@ -62,6 +64,7 @@ impl Wire {
             heads: Heads::default(),
             patience: Cell::new(0),
             eof: Cell::new(false),
+            half_record: Cell::new(false),
         })
     }
 
@@ -85,7 +88,7 @@ impl Wire {
     /// Notes, for a body that is held back until the app asks for it, that the client sends it unasked.
     pub(super) fn note_client_sends(&self) -> bool {
         let patience = self.patience.replace(self.patience.get().saturating_sub(1));
-        let sends = self.stream.borrow().as_ref().is_some_and(ClientStream::has_bytes)
+        let sends = self.stream.borrow_mut().as_mut().is_some_and(ClientStream::has_bytes)
             || (patience == 0 && self.heads.more() == More::Unknown);
         sends && self.exchange.upload().set_client_sends(true)
     }
@@ -102,7 +105,8 @@ impl Wire {
     /// Whether more requests have come already (pipelining): a response that says "close" would leave them
     /// unanswered.
     pub(super) fn more_requests_are_here(&self) -> bool {
-        self.heads.waiting() || self.stream.borrow().as_ref().is_some_and(ClientStream::has_bytes)
+        let here = |stream: &mut ClientStream| stream.has_bytes() || stream.mid_record();
+        self.heads.waiting() || self.stream.borrow_mut().as_mut().is_some_and(here)
     }
 
     pub(super) fn unflushed(&self) -> bool {
@@ -132,7 +136,21 @@ impl Wire {
         self.eof.get()
     }
 
+    /// Notes whether a record has begun that may bring a request: that is as good as half a head.
+    fn note_partial(&self, mid_record: bool) {
+        let (stage, half) = (self.seat.stage.get(), self.half_record.get());
+        if mid_record && stage == Stage::Waiting {
+            self.half_record.set(true);
+            self.seat.enter(Stage::Head, Instant::now());
+        } else if !mid_record && half && stage == Stage::Head {
+            // It was something else.
+            self.half_record.set(false);
+            self.seat.enter(Stage::Waiting, self.exchange.idle_since());
+        }
+    }
+
     fn note_read(&self, bytes: &[u8]) {
+        self.half_record.set(false);
         if bytes.is_empty() {
             self.eof.set(true);
             return;
@@ -181,7 +199,16 @@ impl AsyncRead for Io {
         let mut unread = wire.unread.borrow_mut();
         if unread.is_empty() {
             match &mut *wire.stream.borrow_mut() {
-                Some(stream) => ready!(Pin::new(stream).poll_read(cx, buf))?,
+                Some(stream) => match Pin::new(&mut *stream).poll_read(cx, buf) {
+                    Poll::Ready(Ok(())) => {}
+                    // FIN without a `close_notify`. Requests tell by themselves where they end.
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        wire.note_partial(stream.mid_record());
+                        return Poll::Pending;
+                    }
+                },
                 None => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             }
         } else {
@@ -221,7 +248,10 @@ impl AsyncWrite for Io {
     }
 
     /// hyper calls this when its own buffer is empty.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(stream) = &mut *self.0.stream.borrow_mut() {
+            ready!(Pin::new(stream).poll_flush(cx))?;
+        }
         self.0.unflushed.set(false);
         if !self.0.exchange.in_flight() {
             self.0.expecting.set(false);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
 
-use super::shard::{BUCKETS_MICROS, End, Protocol, Shard, Toward, UpstreamFailure};
+use super::shard::{BUCKETS_MICROS, End, HandshakeFailure, Protocol, Shard, Toward, UpstreamFailure};
 
 /// Label values to a sum. Ordered, so that the output is stable.
 type Sums<V> = BTreeMap<Vec<String>, V>;
@@ -46,6 +46,12 @@ const TUNNEL_BYTES: Family = Family(
     MetricType::COUNTER,
     &["forward", "protocol", "direction"],
 );
+const HANDSHAKE_FAILURES: Family = Family(
+    "ebb_tls_handshake_failures_total",
+    "TLS handshakes that failed",
+    MetricType::COUNTER,
+    &["forward", "reason"],
+);
 const DRAIN_CONNECTIONS: Family = Family(
     "ebb_drain_connections_total",
     "How connections ended in drains",
@@ -66,7 +72,7 @@ const PROXY_PROTOCOL_ERRORS: Family = Family(
     &["forward"],
 );
 
-const FAMILIES: [&Family; 11] = [
+const FAMILIES: [&Family; 12] = [
     &CONNECTIONS,
     &CONNECTIONS_TOTAL,
     &IN_FLIGHT,
@@ -75,6 +81,7 @@ const FAMILIES: [&Family; 11] = [
     &UPSTREAM_ERRORS,
     &UPSTREAM_CONNECTIONS,
     &TUNNEL_BYTES,
+    &HANDSHAKE_FAILURES,
     &DRAIN_CONNECTIONS,
     &RACED,
     &PROXY_PROTOCOL_ERRORS,
@@ -234,6 +241,14 @@ impl Collector for Sum {
                 }
             }
         });
+        let handshake_failures = self.sum(|shard, add| {
+            for (reason, n) in HandshakeFailure::ALL.into_iter().zip(&shard.handshake_failures) {
+                // Forwards in the clear have none to show.
+                if n.get() > 0 {
+                    add(&[&shard.forward, reason.name()], number(n.get()));
+                }
+            }
+        });
         let ends = self.sum(|shard, add| {
             for (protocol, ends) in Protocol::ALL.into_iter().zip(&shard.ends) {
                 for (end, n) in End::ALL.into_iter().zip(ends) {
@@ -255,6 +270,7 @@ impl Collector for Sum {
             counter(&UPSTREAM_ERRORS, upstream_errors),
             gauge(&UPSTREAM_CONNECTIONS, upstream_connections),
             counter(&TUNNEL_BYTES, tunnel_bytes),
+            counter(&HANDSHAKE_FAILURES, handshake_failures),
             counter(&DRAIN_CONNECTIONS, ends),
             counter(&RACED, raced),
             counter(&PROXY_PROTOCOL_ERRORS, proxy_protocol_errors),

@@ -127,6 +127,26 @@ label! {
     }
 }
 
+label! {
+    /// Why a TLS handshake has failed.
+    HandshakeFailure {
+        /// The client speaks HTTP in the clear.
+        PlainHttp = "plain-http",
+        /// It took longer than `--tls-handshake-timeout`, or than a drain can wait.
+        Timeout = "timeout",
+        /// The client went away in the middle of it.
+        Gone = "gone",
+        /// Client and ebb have no version, cipher or protocol in common.
+        NothingInCommon = "nothing-in-common",
+        /// The client has no certificate, or not one of `--tls-client-ca`.
+        ClientCertificate = "client-certificate",
+        /// The client has refused, most often because it does not trust the certificate.
+        RefusedByClient = "refused-by-client",
+        /// What the client sent is not TLS.
+        Invalid = "invalid",
+    }
+}
+
 const STATUSES: usize = 900;
 
 /// One worker's counters for one forward.
@@ -151,6 +171,8 @@ pub struct Shard {
     pub ends: [[Counter; End::ALL.len()]; Protocol::ALL.len()],
     /// Failures of the app.
     pub upstream_failures: [Counter; UpstreamFailure::ALL.len()],
+    /// TLS handshakes that failed.
+    pub handshake_failures: [Counter; HandshakeFailure::ALL.len()],
     /// Connections to the app that a request is using.
     pub upstream_active: Gauge,
     /// Connections to the app in the pool.
@@ -175,6 +197,7 @@ impl Shard {
             proxy_protocol_errors: Counter::default(),
             ends: Default::default(),
             upstream_failures: Default::default(),
+            handshake_failures: Default::default(),
             upstream_active: Gauge::default(),
             upstream_idle: Gauge::default(),
             tunnel_bytes: Default::default(),

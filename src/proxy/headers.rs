@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{Body, Error};
-use crate::config::Forwarded;
+use crate::config::{Forwarded, Scheme};
 use crate::metrics::UpstreamFailure;
 use crate::upstream::Incoming;
 
@@ -23,18 +23,18 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const PROTO: HeaderValue = HeaderValue::from_static("http");
 
 /// Makes [`Headers`] services.
 #[derive(Debug, Clone)]
 pub(super) struct HeadersLayer {
     forwarded: Forwarded,
     client: HeaderValue,
+    proto: &'static str,
 }
 
 impl HeadersLayer {
-    pub(super) fn new(forwarded: Forwarded, client: HeaderValue) -> Self {
-        Self { forwarded, client }
+    pub(super) fn new(forwarded: Forwarded, client: HeaderValue, scheme: Scheme) -> Self {
+        Self { forwarded, client, proto: if scheme == Scheme::Https { "https" } else { "http" } }
     }
 }
 
@@ -42,7 +42,7 @@ impl<S> Layer<S> for HeadersLayer {
     type Service = Headers<S>;
 
     fn layer(&self, inner: S) -> Headers<S> {
-        Headers { inner, forwarded: self.forwarded, client: self.client.clone() }
+        Headers { inner, forwarded: self.forwarded, client: self.client.clone(), proto: self.proto }
     }
 }
 
@@ -52,12 +52,13 @@ pub struct Headers<S> {
     inner: S,
     forwarded: Forwarded,
     client: HeaderValue,
+    proto: &'static str,
 }
 
 impl<S> Headers<S> {
     fn say_where_from(&self, request: &mut Request<Incoming>) {
         let host = (self.forwarded != Forwarded::Off).then(|| host(request)).flatten();
-        forwarded(request.headers_mut(), self.forwarded, &self.client, host);
+        forwarded(request.headers_mut(), self.forwarded, &self.client, self.proto, host);
     }
 }
 
@@ -300,19 +301,25 @@ fn is_plainly_chunked(headers: &HeaderMap) -> bool {
 }
 
 /// Says where the request came from.
-fn forwarded(headers: &mut HeaderMap, how: Forwarded, client: &HeaderValue, host: Option<HeaderValue>) {
+fn forwarded(
+    headers: &mut HeaderMap,
+    how: Forwarded,
+    client: &HeaderValue,
+    proto: &'static str,
+    host: Option<HeaderValue>,
+) {
     match how {
         Forwarded::Off => {}
         Forwarded::Replace => {
             headers.insert(X_FORWARDED_FOR, client.clone());
-            headers.insert(X_FORWARDED_PROTO, PROTO);
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
             if let Some(host) = host {
                 headers.insert(X_FORWARDED_HOST, host);
             }
         }
         Forwarded::Append => {
             append_client(headers, client);
-            headers.entry(X_FORWARDED_PROTO).or_insert(PROTO);
+            headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(proto));
             if let Some(host) = host {
                 headers.entry(X_FORWARDED_HOST).or_insert(host);
             }
@@ -402,16 +409,16 @@ mod tests {
         };
         let mut headers = sent();
         let host = Some(HeaderValue::from_static("shop"));
-        forwarded(&mut headers, Forwarded::Append, &client, host.clone());
+        forwarded(&mut headers, Forwarded::Append, &client, "http", host.clone());
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "shop");
         let mut headers = sent();
-        forwarded(&mut headers, Forwarded::Replace, &client, host.clone());
+        forwarded(&mut headers, Forwarded::Replace, &client, "http", host.clone());
         assert_eq!(headers["x-forwarded-for"], "10.0.0.9");
         assert_eq!(headers["x-forwarded-proto"], "http");
         let mut headers = sent();
-        forwarded(&mut headers, Forwarded::Off, &client, host);
+        forwarded(&mut headers, Forwarded::Off, &client, "http", host);
         assert_eq!(headers, sent());
     }
 }

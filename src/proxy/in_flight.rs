@@ -95,6 +95,11 @@ impl Exchange {
         })
     }
 
+    /// A word that is no request, such as a PROXY protocol header or a TLS handshake: the connection is idle only since `now`.
+    pub fn heard(&self, now: Instant) {
+        self.busy.idle_since.set(now);
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn caller(&self) -> &Rc<Caller> {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::message::{Head, Response};
 use super::wire::{End, Wire};
@@ -40,6 +41,11 @@ impl Client {
     pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         Self { wire: Wire::new(stream) }
+    }
+
+    /// Takes over a connection after its TLS handshake.
+    pub(crate) fn over_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { wire: Wire::over_tls(stream) }
     }
 
     /// Sends bytes as they are.

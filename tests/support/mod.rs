@@ -2,6 +2,7 @@
 //!
 //! - [`Ebb`]: the process, its log, its admin port, its end.
 //! - [`App`]: the origin behind it; a test holds each [`Exchange`] and decides what happens next.
+//! - [`tls`]: certificates, and ebb and clients that use them.
 //! - [`UnixApp`]: one that reads only when it is told to.
 //! - [`RawApp`], [`RawUnixApp`]: plain connections, for `tcp://`; [`Pattern`]: bytes that show any damage.
 //! - [`Frame`]: a WebSocket's, for either end.
@@ -25,6 +26,7 @@ mod log;
 mod message;
 mod process;
 mod raw;
+pub(crate) mod tls;
 mod traffic;
 mod unix;
 mod websocket;

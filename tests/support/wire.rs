@@ -1,10 +1,13 @@
 //! One TCP connection with its unread bytes: what the client's and the app's end have in common.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::message::{Body, Framing, Head, field};
 
@@ -15,35 +18,96 @@ pub(crate) enum End {
     Fin,
     /// The peer's RST.
     Reset,
+    /// The peer's FIN, before which TLS would have had to say that this is the end.
+    Truncated,
+}
+
+/// A socket, or TLS over one.
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn either(&mut self) -> Pin<&mut dyn Both> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+trait Both: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().either().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().either().poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().either().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().either().poll_shutdown(cx)
+    }
 }
 
 /// A connection and the bytes of it that were read but not yet used.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     unused: Vec<u8>,
 }
 
 impl Wire {
     /// Takes over a fresh connection.
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, unused: Vec::new() }
+        Self { stream: Stream::Tcp(stream), unused: Vec::new() }
+    }
+
+    /// Takes over a connection after its handshake.
+    pub(crate) fn over_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream: Stream::Tls(Box::new(stream)), unused: Vec::new() }
     }
 
     /// The socket itself.
     pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
+        match &self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// TLS itself.
+    pub(crate) fn tls(&mut self) -> &mut TlsStream<TcpStream> {
+        match &mut self.stream {
+            Stream::Tcp(_) => panic!("no TLS here"),
+            Stream::Tls(stream) => stream,
+        }
     }
 
     /// The socket itself, when nothing is left that was read but not used.
     pub(crate) fn into_stream(self) -> TcpStream {
         assert!(self.unused.is_empty(), "unused bytes");
-        self.stream
+        match self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(_) => panic!("a plain socket is asked for"),
+        }
     }
 
     /// Waits for the peer's RST without reading anything.
     pub(crate) async fn peer_reset(&self) -> io::Result<()> {
-        while !self.stream.ready(Interest::WRITABLE).await?.is_write_closed() {
+        while !self.stream().ready(Interest::WRITABLE).await?.is_write_closed() {
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -51,7 +115,8 @@ impl Wire {
 
     /// Writes everything.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref()).await
+        self.stream.write_all(bytes.as_ref()).await?;
+        self.stream.flush().await
     }
 
     /// Writes this many bytes of nothing in particular.
@@ -62,7 +127,7 @@ impl Wire {
             self.stream.write_all(&block[..part]).await?;
             count -= part as u64;
         }
-        Ok(())
+        self.stream.flush().await
     }
 
     /// Sends a FIN; reading goes on.
@@ -73,7 +138,7 @@ impl Wire {
     /// Waits for the peer's FIN without reading anything before it.
     pub(crate) async fn peer_finished(&self) -> io::Result<()> {
         // Readiness says so beside "readable", which it is all the time: look again when others had their turn.
-        while !self.stream.ready(Interest::READABLE).await?.is_read_closed() {
+        while !self.stream().ready(Interest::READABLE).await?.is_read_closed() {
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -81,7 +146,7 @@ impl Wire {
 
     /// Ends the connection with a RST.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+        socket2::SockRef::from(self.stream()).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// Reads a head; `None` when the connection ends before its first byte.
@@ -188,7 +253,11 @@ impl Wire {
             match self.fill().await {
                 Ok(0) => return (std::mem::take(&mut self.unused), End::Fin),
                 Ok(_) => {}
-                Err(_) => return (std::mem::take(&mut self.unused), End::Reset),
+                Err(error) => {
+                    let truncated = error.kind() == io::ErrorKind::UnexpectedEof;
+                    let end = if truncated { End::Truncated } else { End::Reset };
+                    return (std::mem::take(&mut self.unused), end);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::drain::watch::{LAST_WORDS, Plan};
 const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(600),
     header_timeout: Duration::from_secs(30),
+    handshake_timeout: Duration::from_secs(10),
     max_connections: 10,
     http2_keepalive: Duration::from_secs(60),
     max_header_bytes: 8192,

@@ -83,6 +83,7 @@ impl Side for ClientStream {
     fn plain(&self) -> Option<Socket<'_>> {
         match self {
             Self::Plain(stream) => Some(Socket::Tcp(stream)),
+            Self::Tls(_) => None,
         }
     }
 
