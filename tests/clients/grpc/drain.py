@@ -223,6 +223,31 @@ async def unanswered():
     return f"{saw[0].name} ({saw[1]}); {outcome(report)[0]}, exit {code}"
 
 
+async def aged(rate):
+    """The app tells ebb to go, again and again (as servers do with a limit for a connection's age)."""
+    with Pod("one", *TIMES, app=["--max-age", "500"]) as one:
+        async with channel(one) as only:
+            stub = talk_grpc.TalkStub(only)
+            await only.channel_ready()
+            load = Load(stub, rate)
+            gathered = await asyncio.gather(*(gather(stub, 100) for _ in range(20)))
+            await asyncio.sleep(5)
+            made, failures, saw = await load.stop()
+    assert failures == 0 and made > 0, saw
+    return f"{saw}; {len(gathered)} client streams of {gathered[0]} messages whole"
+
+
+async def gather(stub, number):
+    async def words():
+        for _ in range(number):
+            yield talk.Say(text="x")
+            await asyncio.sleep(0.03)
+
+    said = await stub.Gather(words())
+    assert said.number == number
+    return number
+
+
 async def down():
     """No app: whoever calls hears so from ebb."""
     with Pod("one", *TIMES) as one:
@@ -284,6 +309,7 @@ def main():
         check("rollout, /drain then SIGTERM", rollout, hook, args.rate)
         check("rollout, `ebb drain` then SIGTERM", rollout, command, args.rate)
         check("rollout, SIGTERM alone", rollout, sigterm, args.rate)
+    check("app tells ebb to go", aged, args.rate)
     check("app down", down)
     check("app crashes", crash, 10)
     check("app crashes, large messages", crash, 3_000_000)

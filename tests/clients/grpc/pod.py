@@ -30,9 +30,9 @@ class Process:
 
 
 class App(Process):
-    def __init__(self, name="app", port=0, command=None):
-        command = command or [sys.executable, os.path.join(HERE, "server.py")]
-        super().__init__([*command, "--name", name, "--port", str(port)], stdout=subprocess.PIPE)
+    def __init__(self, name="app", *flags):
+        command = [sys.executable, os.path.join(HERE, "server.py"), "--name", name, *flags]
+        super().__init__(command, stdout=subprocess.PIPE)
         self.port = int(self.process.stdout.readline())
 
 
@@ -83,8 +83,8 @@ class Ebb(Process):
 
 
 class Pod:
-    def __init__(self, name, *flags, command=None):
-        self.app = App(name, command=command)
+    def __init__(self, name, *flags, app=()):
+        self.app = App(name, *app)
         self.ebb = Ebb(self.app.port, *flags)
         self.addr = self.ebb.addr
 

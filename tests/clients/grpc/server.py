@@ -96,9 +96,12 @@ class Talk(talk_grpc.TalkServicer):
         return self.fates.get(request.text, talk.Fate())
 
 
-async def serve(name, port, grace):
+async def serve(name, port, grace, max_age):
     # Without SO_REUSEPORT, so that a port in use is an error.
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
+    if max_age:
+        options.append(("grpc.max_connection_age_ms", max_age))
+    server = grpc.aio.server(options=options)
     talk_grpc.add_TalkServicer_to_server(Talk(name), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -121,5 +124,6 @@ if __name__ == "__main__":
     parser.add_argument("--name", default="app")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--grace", type=float, default=1.0)
+    parser.add_argument("--max-age", type=int, help="milliseconds after which a connection is told to go")
     args = parser.parse_args()
-    asyncio.run(serve(args.name, args.port, args.grace))
+    asyncio.run(serve(args.name, args.port, args.grace, args.max_age))
