@@ -1,12 +1,14 @@
 """Everything that gRPC does, through ebb: what passes must pass untouched.
 
 Without arguments it starts server.py and ebb in front of it; `--target` takes the address of an ebb that is there.
-`--direct` goes past ebb: what fails there is not ebb's doing.
+`--direct` goes past ebb: what fails there is not ebb's doing. `--tls` has ebb speak TLS, with a certificate made for it.
 """
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -38,6 +40,25 @@ def failure(call):
     except grpc.RpcError as error:
         return error
     raise AssertionError(f"did not fail: {str(result)[:80]}")
+
+
+def certificate(folder):
+    """A certificate for localhost that signs itself: its file and its key's."""
+    cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    command += f" -addext subjectAltName=DNS:localhost -out {cert} -keyout {key}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return cert, key
+
+
+def channel_to(target, cert=None):
+    if cert is None:
+        return grpc.insecure_channel(target, options=UNLIMITED)
+    with open(cert, "rb") as file:
+        credentials = grpc.ssl_channel_credentials(file.read())
+    # gRPC refuses a server that has not agreed to h2 with ALPN.
+    options = [*UNLIMITED, ("grpc.ssl_target_name_override", "localhost")]
+    return grpc.secure_channel(target, credentials, options=options)
 
 
 class Calls:
@@ -144,10 +165,11 @@ class Calls:
         assert heard < PROMPT, f"the server's context was cancelled {heard} s later"
         return f"the server's context was cancelled {heard * 1000:.1f} ms later"
 
-    def gone(self, target):
+    def gone(self, target, cert):
         """The client's process is killed in the middle of a call."""
         name = uuid.uuid4().hex
-        client = subprocess.Popen([sys.executable, __file__, "--target", target, "--forget", name])
+        command = [sys.executable, __file__, "--target", target, "--forget", name]
+        client = subprocess.Popen(command + (["--ca", cert] if cert else []))
         self.fate(name)
         now = time.monotonic()
         client.kill()
@@ -203,15 +225,15 @@ def endless(stop):
     stop.wait(30)
 
 
-def forget(target, name):
+def forget(target, name, cert):
     """A call that goes on until this process is killed."""
-    stub = talk_grpc.TalkStub(grpc.insecure_channel(target))
+    stub = talk_grpc.TalkStub(channel_to(target, cert))
     stub.Forget(talk.Say(), metadata=(("x-name", name),))
 
 
-def run(target):
+def run(target, cert=None):
     checks = Checks()
-    with grpc.insecure_channel(target, options=UNLIMITED) as channel:
+    with channel_to(target, cert) as channel:
         calls = Calls(channel)
         stub = calls.stub
         checks.run("unary", calls.unary)
@@ -233,7 +255,7 @@ def run(target):
         checks.run("cancel, client stream", calls.cancelled, lambda m: stub.Gather.future(endless(stop), metadata=m))
         checks.run("cancel, bidirectional", calls.cancelled, lambda m: stub.Chat(endless(stop), metadata=m))
         stop.set()
-        checks.run("client is killed", calls.gone, target)
+        checks.run("client is killed", calls.gone, target, cert)
         checks.run("error details, at once", calls.details, 1)
         checks.run("error details, in mid-stream", calls.details, 5)
         checks.run("unimplemented", calls.unimplemented)
@@ -246,18 +268,24 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", help="HOST:PORT of an ebb in front of server.py")
     parser.add_argument("--direct", action="store_true")
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--ca", metavar="FILE", help="the target speaks TLS, with this certificate")
     parser.add_argument("--forget", metavar="NAME", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.forget:
-        forget(args.target, args.forget)
+        forget(args.target, args.forget, args.ca)
     if args.target:
-        run(args.target)
+        run(args.target, args.ca)
     app = App()
-    ebb = None
+    ebb = cert = None
     try:
-        if not args.direct:
-            ebb = Ebb(app.port)
-        run(ebb.addr if ebb else f"127.0.0.1:{app.port}")
+        with tempfile.TemporaryDirectory() as folder:
+            if args.tls:
+                cert, key = certificate(folder)
+                ebb = Ebb(app.port, "--tls-cert", cert, "--tls-key", key, scheme="https://")
+            elif not args.direct:
+                ebb = Ebb(app.port)
+            run(ebb.addr if ebb else f"127.0.0.1:{app.port}", cert)
     finally:
         app.stop()
         if ebb:
