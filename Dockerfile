@@ -4,6 +4,7 @@ FROM ${BUILDER} AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY bench bench
+COPY tests/clients/tonic tests/clients/tonic
 COPY src src
 # Linked with the static C library: nothing but the binary is needed to run it. Naming the target keeps the flag
 # away from build scripts and macros.

@@ -24,6 +24,7 @@ mod caller;
 mod error;
 mod events;
 mod forward;
+mod grpc;
 mod headers;
 mod in_flight;
 

@@ -10,6 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::Error;
 use super::error::is_grpc;
 use super::events::{self, Events};
+use super::grpc::Messages;
 use super::in_flight::Guard;
 use crate::metrics::UpstreamFailure;
 use crate::upstream::{self, ResponseBody, Stream};
@@ -24,14 +25,15 @@ pub struct Body {
 }
 
 /// What a response that is not over can end with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Ending {
     /// Nothing: it has to be cut, so that half of it does not look whole.
     Cut,
     /// As if it were whole: it has no end of its own.
     Clean,
-    /// Trailers with a status that has the client try elsewhere.
-    Grpc,
+    /// Trailers with a status that has the client try elsewhere: after a whole message, since not every client looks at
+    /// the status behind half of one.
+    Grpc(Messages),
 }
 
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl Body {
     pub(super) fn app(body: ResponseBody, head: &HeaderMap, version: Version) -> Self {
         let events = Events::of(head).filter(|_| body.size_hint().exact().is_none()).map(Box::new);
         let ending = if version == Version::HTTP_2 && is_grpc(head) {
-            Ending::Grpc
+            Ending::Grpc(Messages::default())
         } else if has_no_end_of_its_own(head) {
             Ending::Clean
         } else {
@@ -146,13 +148,18 @@ impl HttpBody for Body {
             };
             return Poll::Ready(text);
         };
-        if this.guard.as_ref().is_some_and(Guard::deadline_passed) {
+        let late = this.guard.as_ref().is_some_and(Guard::deadline_passed);
+        if late {
             let whole = body.size_hint().exact().is_some();
-            return Poll::Ready(match this.ending {
-                Ending::Clean if !whole => None,
-                Ending::Grpc => this.end_grpc(Error::DrainDeadline),
-                _ => Some(Err(BodyError::Deadline)),
-            });
+            match this.ending {
+                Ending::Clean if !whole => return Poll::Ready(None),
+                Ending::Grpc(messages) if messages.is_between() => {
+                    return Poll::Ready(this.end_grpc(Error::DrainDeadline));
+                }
+                // The rest of a message is waited for, until the connection is cut.
+                Ending::Grpc(_) => {}
+                _ => return Poll::Ready(Some(Err(BodyError::Deadline))),
+            }
         }
         if let (Some(events), Some(guard)) = (&this.events, &this.guard)
             && events.is_between()
@@ -160,7 +167,12 @@ impl HttpBody for Body {
         {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let mut frame = ready!(Pin::new(body).poll_frame(cx));
+        if let (Some(Ok(frame)), Ending::Grpc(messages)) = (&mut frame, &mut this.ending)
+            && let Some(data) = frame.data_mut()
+        {
+            data.truncate(messages.follow(data, late));
+        }
         if let (Some(Ok(frame)), Some(guard)) = (&frame, &mut this.guard) {
             let data = frame.data_ref().map_or(&b""[..], |data| data);
             guard.sent(data.len());
@@ -170,7 +182,7 @@ impl HttpBody for Body {
         }
         match frame {
             // A reset is passed on as it is; the end of the whole connection is not the app's answer.
-            Some(Err(error)) if this.ending == Ending::Grpc && error.reset().is_none() => {
+            Some(Err(error)) if matches!(this.ending, Ending::Grpc(_)) && error.reset().is_none() => {
                 Poll::Ready(this.end_grpc(Error::Upstream(UpstreamFailure::Reset)))
             }
             frame => Poll::Ready(frame.map(|result| result.map_err(BodyError::App))),

@@ -171,7 +171,7 @@ impl fmt::Display for Error {
             Self::Upstream(UpstreamFailure::Refused) => "nothing listens at the app's address",
             Self::Upstream(UpstreamFailure::Unreachable) => "the app can't be reached",
             Self::Upstream(UpstreamFailure::Timeout) => "the app did not accept a connection in time",
-            Self::Upstream(UpstreamFailure::Reset) => "the app ended the connection before its response",
+            Self::Upstream(UpstreamFailure::Reset) => "the app's connection ended before its response did",
             Self::Upstream(UpstreamFailure::Invalid) => "what the app sent is not HTTP",
             Self::Reset(_) => "the app has reset the stream",
             Self::Overloaded => "too many connections",

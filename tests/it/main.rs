@@ -19,6 +19,7 @@ mod drain_triggers;
 mod event_streams;
 mod expect;
 mod framing;
+mod grpc_drain;
 mod headers;
 mod http2_deadline;
 mod http2_drain;
