@@ -2,7 +2,7 @@
 //!
 //! Nothing is replayed and nothing is computed: [`pod`] starts the pods as child processes and ends them as the
 //! kubelet does, [`cluster`] lets each node learn of an endpoint change after a delay drawn by [`delays`], and
-//! the [`client`]s of the nodes count what becomes of their requests. [`rollout`] puts them together for one
+//! the [`client`]s of the nodes count what becomes of their requests, calls, connections and streams. [`rollout`] puts them together for one
 //! [`strategy`], [`report`] says how it went.
 
 use std::io::{self, IsTerminal, Write};
@@ -19,7 +19,10 @@ mod client;
 mod cluster;
 mod delays;
 mod error;
+mod events;
+mod frames;
 mod load;
+mod messages;
 mod page;
 mod pod;
 mod process;
@@ -110,7 +113,7 @@ impl DemoArgs {
             let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             print(&Table { outcomes: &outcomes, color })?;
         }
-        let ebb_lost = |outcome: &Outcome| outcome.strategy == Strategy::Ebb && outcome.counts.failed > 0;
+        let ebb_lost = |outcome: &Outcome| outcome.strategy == Strategy::Ebb && outcome.total.failed > 0;
         Ok(ExitCode::from(u8::from(outcomes.iter().any(ebb_lost))))
     }
 }
