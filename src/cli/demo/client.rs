@@ -167,9 +167,10 @@ impl Caller {
         }
     }
 
-    /// How long a user stays on a page with a WebSocket or a stream.
+    /// How long a user stays on a page with a WebSocket or a stream: some never leave.
     fn stay(&mut self) -> Duration {
-        Duration::from_millis(self.rng.u64(500..=6000))
+        let never = self.rng.u8(..4) == 0;
+        Duration::from_millis(if never { 60_000 } else { self.rng.u64(500..=5000) })
     }
 }
 
