@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use ebb_bench::Origin;
-use ebb_bench::peer::{Kind, Setup};
+use ebb_bench::peer::{Kind, Serve, Setup};
 use tokio::process::Command;
 
 mod cpu;
@@ -116,7 +116,14 @@ async fn measure(args: &Args) -> io::Result<()> {
 /// How one of the proxies is to be run in front of this app.
 fn setup(args: &Args, kind: Kind, origin: &Origin) -> io::Result<Setup> {
     let ebb = binary(args, Kind::Ebb)?;
-    Ok(Setup { kind, upstream: origin.addr(), workers: args.workers, ebb, unprivileged: false })
+    Ok(Setup {
+        kind,
+        upstream: origin.addr(),
+        workers: args.workers,
+        ebb,
+        unprivileged: false,
+        serve: Serve::Http1,
+    })
 }
 
 fn binary(args: &Args, kind: Kind) -> io::Result<PathBuf> {
