@@ -3,6 +3,7 @@
 //! After a GOAWAY they use another connection. A request is sent again only when it is certain that no server has looked
 //! at it: its stream was refused, or is above the last one of the GOAWAY.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,6 +90,48 @@ impl Load {
     }
 }
 
+/// A connection that has had a response and waits.
+pub struct Idle(Sender);
+
+impl Idle {
+    /// Connects, and asks for one page.
+    ///
+    /// # Errors
+    /// When there is no connection, or no answer with status 200.
+    pub async fn connect(addr: SocketAddr) -> Result<Self, Failure> {
+        let mut sender = handshake(addr).await?;
+        let asked = timeout(RESPONSE_TIMEOUT, sender.ask(request(Method::GET, "/"), None)).await;
+        let Ok(response) = asked.map_err(|_| Failure::Stuck)? else { return Err(Failure::LostFresh) };
+        if response.status() != StatusCode::OK {
+            return Err(Failure::Bad);
+        }
+        let mut body = response.into_body();
+        while let Some(data) = body.data().await {
+            data.map_err(|_| Failure::Cut)?;
+        }
+        Ok(Self(sender))
+    }
+
+    /// Whether the server has closed it meanwhile.
+    pub async fn closed(&mut self) -> bool {
+        self.0.inner.clone().ready().await.is_err()
+    }
+}
+
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Idle")
+    }
+}
+
+/// A new connection, which ends with its last sender and stream; what goes wrong on it is told to the requests.
+async fn handshake(addr: SocketAddr) -> Result<Sender, Failure> {
+    let stream = connect(addr).await?;
+    let (inner, connection) = h2::client::handshake(stream).await.map_err(|_| Failure::LostFresh)?;
+    tokio::spawn(connection);
+    Ok(Sender { inner, responses: Arc::default() })
+}
+
 struct Caller {
     load: Load,
     id: u64,
@@ -141,13 +184,7 @@ impl Caller {
         if self.session.stopped() {
             return None;
         }
-        let addr = self.load.addr;
-        let handshake =
-            async { h2::client::handshake(connect(addr).await?).await.map_err(|_| Failure::LostFresh) };
-        let (inner, connection) = self.session.connected(handshake).await?;
-        // It ends with its last sender and stream; what goes wrong on it is told to the calls.
-        tokio::spawn(connection);
-        let sender = Sender { inner, responses: Arc::default() };
+        let sender = self.session.connected(handshake(self.load.addr)).await?;
         *channel = Some(sender.clone());
         Some(sender)
     }

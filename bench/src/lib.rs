@@ -7,12 +7,14 @@
 //! For the measurements, [`peer`] runs ebb and the proxies it is compared with, [`usage`] reads what they cost,
 //! and [`table`] prints it.
 
+pub mod bulk;
 pub mod client;
 pub mod http2;
 pub mod load;
 pub mod mix;
 pub mod origin;
 pub mod peer;
+pub mod ping_pong;
 pub mod response;
 mod session;
 pub mod table;

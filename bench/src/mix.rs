@@ -97,7 +97,7 @@ impl Mix {
                 streams(Call::Stream, 8, 2).add_to(&mut running);
             }
             Protocol::WebSocket => {
-                (0..48).for_each(|id| running.spawn(|session| websocket::client(session, self.http, id)))
+                (0..24).for_each(|id| running.spawn(|session| websocket::client(session, self.http, id)))
             }
             Protocol::Tcp => {
                 (0..24).for_each(|id| running.spawn(|session| tcp::client(session, self.tcp, id)))

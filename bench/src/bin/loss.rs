@@ -61,9 +61,9 @@ struct Args {
     #[arg(long, default_value_t = 2048)]
     body: usize,
 
-    /// Milliseconds of load before the drain
-    #[arg(long, default_value_t = 500)]
-    before: u64,
+    /// Milliseconds of load before the drain [default: 500; with --mix all: 1500]
+    #[arg(long)]
+    before: Option<u64>,
 }
 
 /// What the clients speak.
@@ -162,7 +162,7 @@ async fn http1(args: &Args, peer: &mut Peer) -> io::Result<Drive> {
     let load =
         Load { one_shot: args.one_shot, keep_alive: args.keep_alive, ..Load::new(peer.addr(), args.body) };
     let load = load.start();
-    sleep(Duration::from_millis(args.before)).await;
+    sleep(Duration::from_millis(args.before.unwrap_or(500))).await;
     let drained = peer.drain().await?;
     // A proxy that refuses nobody shows in the tally.
     let _ = timeout(FIRST_REFUSAL, load.refused()).await;
@@ -173,7 +173,7 @@ async fn http1(args: &Args, peer: &mut Peer) -> io::Result<Drive> {
 async fn all(args: &Args, peer: &mut Peer, identity: &Identity) -> io::Result<Drive> {
     let (http, tls, tcp) = (peer.addr(), peer.tls_addr(), peer.tcp_addr());
     let load = Mix { http, tls, tcp, trust: identity.trust()?, body: args.body }.start();
-    sleep(Duration::from_millis(args.before)).await;
+    sleep(Duration::from_millis(args.before.unwrap_or(1500))).await;
     let drained = peer.drain().await?;
     let _ = timeout(FIRST_REFUSAL, load.refused()).await;
     sleep(AFTERWARDS).await;

@@ -54,7 +54,7 @@ async fn talk(session: &mut Session, mut socket: Socket<TcpStream>, seed: &mut u
             return finished(socket).await;
         }
         tokio::select! {
-            () = sleep(Duration::from_millis(fastrand::u64(..30))) => {}
+            () = sleep(Duration::from_millis(fastrand::u64(..60))) => {}
             frame = socket.read() => {
                 answer_close(&mut socket, &frame.map_err(|_| Failure::Cut)?).await?;
                 session.tally.told += 1;

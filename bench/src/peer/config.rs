@@ -71,10 +71,15 @@ http {{
 /// HAProxy's file.
 pub(super) fn haproxy(setup: &Setup, ports: &Ports, pem: &Path) -> String {
     let workers = setup.workers;
+    // It insists on descriptors for all of them, and for a pipe each where it may splice.
+    let maxconn = match setup.serve {
+        Serve::Http1 | Serve::Http2 => 8192,
+        Serve::Tcp | Serve::Everything { .. } => 4096,
+    };
     let mut file = format!(
         "global
     nbthread {workers}
-    maxconn 8192
+    maxconn {maxconn}
     hard-stop-after 20s
 defaults
     mode http
