@@ -1,6 +1,7 @@
 //! Clients of every protocol at once.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::http2::{self, Call};
@@ -42,6 +43,8 @@ pub struct Mix {
     pub trust: Trust,
     /// The size of the app's bodies.
     pub body: usize,
+    /// What the clients speak.
+    pub protocols: Vec<Protocol>,
 }
 
 /// A mix under way.
@@ -52,6 +55,18 @@ pub struct RunningMix(Vec<(Protocol, Running)>);
 impl Protocol {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Http1, Self::Tls, Self::Http2, Self::Grpc, Self::WebSocket, Self::Tcp];
+
+    /// Its name as a flag's value.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Tls => "tls",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::WebSocket => "websocket",
+            Self::Tcp => "tcp",
+        }
+    }
 
     /// Its name in a table.
     #[must_use]
@@ -67,10 +82,19 @@ impl Protocol {
     }
 }
 
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|protocol| protocol.flag() == text);
+        found.ok_or_else(|| format!("write {}", Self::ALL.map(Self::flag).join(", ")))
+    }
+}
+
 impl Mix {
     /// Starts all clients as tasks of the current runtime.
     pub fn start(&self) -> RunningMix {
-        RunningMix(Protocol::ALL.map(|protocol| (protocol, self.start_one(protocol))).into())
+        RunningMix(self.protocols.iter().map(|protocol| (*protocol, self.start_one(*protocol))).collect())
     }
 
     fn start_one(&self, protocol: Protocol) -> Running {

@@ -88,10 +88,10 @@ pub enum Serve {
     Tcp,
     /// HTTP/1.1, HTTP/2 and WebSockets on one port, HTTP/1.1 over TLS on another, any bytes on a third.
     Everything {
-        /// Where those bytes go.
-        tcp: SocketAddr,
-        /// The certificate.
-        identity: Arc<Identity>,
+        /// Where those bytes go; there is no third port without.
+        tcp: Option<SocketAddr>,
+        /// The certificate; there is no TLS without.
+        identity: Option<Arc<Identity>>,
     },
 }
 
@@ -146,7 +146,7 @@ impl Setup {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let ports = Ports { addr: free_port()?, admin: free_port()?, tls: free_port()?, tcp: free_port()? };
         let pem = dir.path().join("tls.pem");
-        if let Serve::Everything { identity, .. } = &self.serve {
+        if let Serve::Everything { identity: Some(identity), .. } = &self.serve {
             identity.write(&pem)?;
             fs::set_permissions(&pem, fs::Permissions::from_mode(0o644))?;
         }

@@ -51,8 +51,8 @@ const AT_MOST: Duration = Duration::from_secs(90);
 /// The flags of `ebb demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Three pods are replaced one by one while clients on twenty nodes send requests. Each node learns of each \
-endpoint change after its own delay: 0.35 s + exponential with mean 0.8 s, at most 4.5 s (half of the nodes \
+Three pods are replaced one by one while clients on twenty nodes send HTTP/1.1 requests, make gRPC calls, and keep \
+WebSockets and streams of events open. Each node learns of each endpoint change after its own delay: 0.35 s + exponential with mean 0.8 s, at most 4.5 s (half of the nodes \
 within 0.9 s, 99% within 4.0 s). Each sixtieth of the distribution is drawn from once in a run. Real \
 clusters take longer, and the usual preStop sleep is longer: both are scaled down to 60%.
 

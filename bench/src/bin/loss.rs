@@ -33,6 +33,10 @@ struct Args {
     #[arg(long, default_value = "http1")]
     mix: Speak,
 
+    /// With --mix all: only these
+    #[arg(long, default_value = "http1,tls,http2,grpc,websocket,tcp", value_delimiter = ',')]
+    protocols: Vec<Protocol>,
+
     /// Which proxies, in turn [default: ebb,nginx,haproxy; with --mix all: ebb,haproxy]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Kind>,
@@ -144,7 +148,11 @@ async fn one(args: &Args, kind: Kind, workers: usize) -> io::Result<Run> {
     let identity = Arc::new(Identity::new()?);
     let serve = match args.mix {
         Speak::Http1 => Serve::Http1,
-        Speak::All => Serve::Everything { tcp: origin.tcp_addr(), identity: Arc::clone(&identity) },
+        Speak::All => {
+            let has = |protocol| args.protocols.contains(&protocol);
+            let tcp = has(Protocol::Tcp).then(|| origin.tcp_addr());
+            Serve::Everything { tcp, identity: has(Protocol::Tls).then(|| Arc::clone(&identity)) }
+        }
     };
     let setup = Setup { kind, upstream: origin.addr(), workers, ebb, unprivileged: args.unprivileged, serve };
     let mut peer = Peer::start(&setup).await?;
@@ -172,7 +180,8 @@ async fn http1(args: &Args, peer: &mut Peer) -> io::Result<Drive> {
 
 async fn all(args: &Args, peer: &mut Peer, identity: &Identity) -> io::Result<Drive> {
     let (http, tls, tcp) = (peer.addr(), peer.tls_addr(), peer.tcp_addr());
-    let load = Mix { http, tls, tcp, trust: identity.trust()?, body: args.body }.start();
+    let protocols = args.protocols.clone();
+    let load = Mix { http, tls, tcp, trust: identity.trust()?, body: args.body, protocols }.start();
     sleep(Duration::from_millis(args.before.unwrap_or(1500))).await;
     let drained = peer.drain().await?;
     let _ = timeout(FIRST_REFUSAL, load.refused()).await;
@@ -238,7 +247,7 @@ fn totals(args: &Args, runs: &[Run]) -> Table {
     let mut table = Table::new(&columns);
     let protocols: &[Protocol] = match args.mix {
         Speak::Http1 => &[Protocol::Http1],
-        Speak::All => &Protocol::ALL,
+        Speak::All => &args.protocols,
     };
     for &workers in &args.workers {
         for &kind in &args.peers {

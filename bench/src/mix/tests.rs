@@ -7,7 +7,14 @@ use crate::tls::Identity;
 fn mix(origin: &Origin) -> Mix {
     let trust = Identity::new().unwrap().trust().unwrap();
     // The app has no TLS: that is the proxies' part.
-    Mix { http: origin.addr(), tls: origin.addr(), tcp: origin.tcp_addr(), trust, body: 700 }
+    Mix {
+        http: origin.addr(),
+        tls: origin.addr(),
+        tcp: origin.tcp_addr(),
+        trust,
+        body: 700,
+        protocols: Vec::new(),
+    }
 }
 
 #[tokio::test]
@@ -40,7 +47,7 @@ async fn connections_that_break_are_lost() {
         }
     });
     let trust = Identity::new().unwrap().trust().unwrap();
-    let mix = Mix { http: addr, tls: addr, tcp: addr, trust, body: 700 };
+    let mix = Mix { http: addr, tls: addr, tcp: addr, trust, body: 700, protocols: Vec::new() };
     for protocol in Protocol::ALL {
         let running = mix.start_one(protocol);
         let before = *broken.borrow();

@@ -13,13 +13,16 @@ pub(super) fn ebb(setup: &Setup, ports: &Ports, pem: &Path) -> Vec<String> {
     let (forwards, grace_period) = match &setup.serve {
         Serve::Http1 | Serve::Http2 => (format!("--forward {addr}={upstream}"), 20),
         Serve::Tcp => (format!("--forward tcp://{addr}={upstream}"), 20),
-        Serve::Everything { tcp, .. } => (
-            format!(
-                "--forward {addr}={upstream} --forward https://{tls}={upstream} --forward tcp://{tcp_addr}={tcp} \
-                 --tls-cert {pem} --tls-key {pem}"
-            ),
-            8,
-        ),
+        Serve::Everything { tcp, identity } => {
+            let mut forwards = format!("--forward {addr}={upstream}");
+            if identity.is_some() {
+                forwards += &format!(" --forward https://{tls}={upstream} --tls-cert {pem} --tls-key {pem}");
+            }
+            if let Some(tcp) = tcp {
+                forwards += &format!(" --forward tcp://{tcp_addr}={tcp}");
+            }
+            (forwards, 8)
+        }
     };
     format!(
         "proxy {forwards} --admin {admin} --workers {workers} --lame-duck-min 500ms --quiet 300ms \
@@ -96,13 +99,14 @@ defaults
         Serve::Http1 => http(addr, upstream, ""),
         Serve::Http2 => http(addr, upstream, "proto h2"),
         Serve::Tcp => tcp(addr, upstream),
-        Serve::Everything { tcp: tcp_upstream, .. } => {
-            let (tls, tcp_addr) = (ports.tls, ports.tcp);
+        Serve::Everything { tcp: tcp_upstream, identity } => {
+            let secure = format!("bind {} ssl crt {pem} alpn http/1.1", ports.tls);
+            let secure = if identity.is_some() { &secure } else { "" };
             // Its HTTP/1.1 knows the preface of HTTP/2.
             let http = format!(
                 "frontend clients
     bind {addr}
-    bind {tls} ssl crt {pem} alpn http/1.1
+    {secure}
     option forwardfor
     use_backend app2 if {{ req.ver 2.0 }}
     default_backend app
@@ -112,7 +116,7 @@ backend app2
     server app {upstream} proto h2
 "
             );
-            http + &tcp(tcp_addr, *tcp_upstream)
+            http + &tcp_upstream.map_or_else(String::new, |upstream| tcp(ports.tcp, upstream))
         }
     };
     file
