@@ -18,7 +18,7 @@ mod http1;
 
 /// What is not finished by then is cut: frameworks have such a time-out, because WebSockets and streams of events
 /// never finish. Theirs is longer, but the demo is in a hurry.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The flags of the app, which only the demo sets.
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use super::tally::{ByProtocol, Counts};
 use super::{NODES, PODS};
 
 /// Clients work this long before the first pod is replaced.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_millis(500);
 /// ...and this long after the last node has learned of a replacement.
 const SETTLE: Duration = Duration::from_millis(300);
 

@@ -60,7 +60,7 @@ impl Client {
     /// Makes a call and checks what comes back.
     pub(super) async fn call(&mut self) -> io::Result<Result<(), Failure>> {
         let page = self.caller.rng.u16(0..page::PAGES);
-        let repeat = self.streaming.then(|| self.caller.rng.u8(5..=20));
+        let repeat = self.streaming.then(|| self.caller.rng.u8(5..=15));
         let (path, times) = repeat.map_or((ECHO, 1), |times| (REPEAT, times));
         let message: Bytes = [times].into_iter().chain(page::content(page)).collect();
         for _ in 0..TRANSPARENT_RETRIES {
