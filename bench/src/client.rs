@@ -8,14 +8,16 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use crate::response::{Framing, Parsed, Response, parse_head, read_chunks};
+use crate::tls::Trust;
 
 /// A SYN that was dropped is sent again after one second and after three; both must fit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longer than any answer of the apps here takes, short enough that a test ends.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a request ended other than with its complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -56,13 +58,20 @@ pub enum After {
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     /// What was read and not yet consumed.
     buf: Vec<u8>,
     /// Complete responses so far.
     responses: u64,
     timeout: Duration,
+}
+
+/// What a connection is made of.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
@@ -72,19 +81,23 @@ impl Connection {
     /// [`Failure::Refused`], [`Failure::NotConnected`], or [`Failure::LostFresh`] when the handshake was
     /// completed and the connection reset before `connect` returned.
     pub async fn connect(addr: SocketAddr) -> Result<Self, Failure> {
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(connect_failure(&error)),
-            Err(_) => return Err(Failure::NotConnected),
-        };
-        // When nobody listens on a port of the ephemeral range, the kernel may pick just this port as ours, and
-        // TCP's simultaneous open connects us to ourselves.
-        if stream.local_addr().is_ok_and(|local| local == addr) {
-            return Err(Failure::Refused);
-        }
-        let _ = stream.set_nodelay(true);
-        Ok(Self { stream, peer: addr, buf: Vec::new(), responses: 0, timeout: RESPONSE_TIMEOUT })
+        Ok(Self::on(addr, Stream::Plain(connect(addr).await?)))
+    }
+
+    /// Connects, and makes the handshake of TLS.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); [`Failure::LostFresh`] also when the handshake of TLS does not succeed, and
+    /// [`Failure::Stuck`] when it takes too long.
+    pub async fn connect_tls(addr: SocketAddr, trust: &Trust) -> Result<Self, Failure> {
+        let stream = connect(addr).await?;
+        let handshake = timeout(RESPONSE_TIMEOUT, trust.handshake(stream)).await;
+        let stream = handshake.map_err(|_| Failure::Stuck)?.map_err(|_| Failure::LostFresh)?;
+        Ok(Self::on(addr, Stream::Tls(Box::new(stream))))
+    }
+
+    fn on(peer: SocketAddr, stream: Stream) -> Self {
+        Self { stream, peer, buf: Vec::new(), responses: 0, timeout: RESPONSE_TIMEOUT }
     }
 
     /// Sets how long [`receive`](Self::receive) waits for a complete response; ten seconds otherwise.
@@ -97,7 +110,10 @@ impl Connection {
     /// The socket itself, for tests that do what no client should.
     #[must_use]
     pub fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        match &mut self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_mut().0,
+        }
     }
 
     /// Complete responses that came over this connection.
@@ -122,10 +138,20 @@ impl Connection {
     /// # Errors
     /// [`Failure::LostFresh`], [`Failure::LostReused`] or [`Failure::Stuck`].
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match timeout(self.timeout, self.stream.write_all(bytes)).await {
+        match timeout(self.timeout, self.write(bytes)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(self.lost()),
             Err(_) => Err(Failure::Stuck),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(bytes).await,
+            Stream::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
         }
     }
 
@@ -153,24 +179,34 @@ impl Connection {
         if !self.buf.is_empty() {
             return Err(Failure::Bad);
         }
-        let peeked = match timeout(pause, self.stream.peek(&mut [0])).await {
-            Ok(peeked) => peeked,
+        let closed = match timeout(pause, self.unasked()).await {
+            Ok(closed) => closed,
             Err(_) => match self.peek_now() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                peeked => peeked,
+                // Whatever it is, it is here; of TLS it may be a record that says nothing, such as a session ticket.
+                _ => match timeout(Duration::from_millis(1), self.unasked()).await {
+                    Ok(closed) => closed,
+                    Err(_) => return Ok(false),
+                },
             },
         };
-        match peeked {
-            Ok(0) | Err(_) => Ok(true),
-            Ok(_) => Err(Failure::Bad),
-        }
+        if closed { Ok(true) } else { Err(Failure::Bad) }
+    }
+
+    /// Waits until something comes that nobody asked for; true when it is the end.
+    async fn unasked(&mut self) -> bool {
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => stream.peek(&mut [0]).await,
+            Stream::Tls(stream) => stream.read(&mut [0]).await,
+        };
+        matches!(read, Ok(0) | Err(_))
     }
 
     /// Asks the kernel itself: the runtime may not have heard yet, and a busy client of ours must not look like
     /// a server's loss.
-    fn peek_now(&self) -> io::Result<usize> {
+    fn peek_now(&mut self) -> io::Result<usize> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let (peeked, _) = rustix::net::recv(&self.stream, &mut [0; 1], flags)?;
+        let (peeked, _) = rustix::net::recv(&*self.stream(), &mut [0; 1], flags)?;
         Ok(peeked)
     }
 
@@ -237,15 +273,21 @@ impl Connection {
     /// Reads some more of a head; 0 at EOF.
     async fn fill(&mut self) -> Result<usize, Failure> {
         let begun = !self.buf.is_empty();
-        self.buf.reserve(4096);
-        let read = self.stream.read_buf(&mut self.buf).await;
+        let read = self.read_some().await;
         read.map_err(|_| if begun { Failure::Cut } else { self.lost() })
     }
 
     /// Reads some more of a body; 0 at EOF.
     async fn fill_body(&mut self) -> Result<usize, Failure> {
+        self.read_some().await.map_err(|_| Failure::Cut)
+    }
+
+    async fn read_some(&mut self) -> io::Result<usize> {
         self.buf.reserve(4096);
-        self.stream.read_buf(&mut self.buf).await.map_err(|_| Failure::Cut)
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.read_buf(&mut self.buf).await,
+            Stream::Tls(stream) => stream.read_buf(&mut self.buf).await,
+        }
     }
 
     fn consume(&mut self, length: usize) -> Vec<u8> {
@@ -256,6 +298,23 @@ impl Connection {
     fn lost(&self) -> Failure {
         if self.responses == 0 { Failure::LostFresh } else { Failure::LostReused }
     }
+}
+
+/// Opens a TCP connection.
+pub(crate) async fn connect(addr: SocketAddr) -> Result<TcpStream, Failure> {
+    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
+    let stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(connect_failure(&error)),
+        Err(_) => return Err(Failure::NotConnected),
+    };
+    // When nobody listens on a port of the ephemeral range, the kernel may pick just this port as ours, and
+    // TCP's simultaneous open connects us to ourselves.
+    if stream.local_addr().is_ok_and(|local| local == addr) {
+        return Err(Failure::Refused);
+    }
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 fn connect_failure(error: &io::Error) -> Failure {

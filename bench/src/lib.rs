@@ -7,17 +7,31 @@
 //! For the measurements, [`peer`] runs ebb and the proxies it is compared with, [`usage`] reads what they cost,
 //! and [`table`] prints it.
 
+pub mod bulk;
 pub mod client;
+pub mod http2;
 pub mod load;
+pub mod mix;
 pub mod origin;
 pub mod peer;
+pub mod ping_pong;
 pub mod response;
+mod session;
 pub mod table;
 pub mod tally;
+pub mod tls;
 pub mod usage;
 
+/// WebSocket frames: the demo's, so that there is one of them.
+#[path = "../../src/cli/demo/frames.rs"]
+mod frames;
+/// gRPC messages: the demo's as well.
+#[path = "../../src/cli/demo/messages.rs"]
+mod messages;
+
 pub use client::{Connection, Failure};
-pub use load::{Load, Running};
+pub use load::Load;
 pub use origin::{App, Origin};
 pub use response::Response;
+pub use session::Running;
 pub use tally::Tally;

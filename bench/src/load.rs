@@ -9,17 +9,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
-
 use crate::client::{After, Connection, Failure};
 use crate::origin::{Random, body_of};
 use crate::response::Response;
+use crate::session::{Running, Session};
 use crate::tally::Tally;
-
-/// A client that got no connection waits this long, or it would only spin.
-const BACK_OFF: Duration = Duration::from_millis(5);
+use crate::tls::Trust;
 
 /// A load against one address, which must lead to an [`Origin`](crate::Origin).
 #[derive(Debug, Clone)]
@@ -34,29 +29,8 @@ pub struct Load {
     pub keep_alive: usize,
     /// How long the keep-alive clients think between two requests.
     pub think: RangeInclusive<Duration>,
-}
-
-/// How far a load has come.
-#[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    ok: u64,
-    first_refusal: Option<Instant>,
-}
-
-/// A load under way. Dropping it aborts its clients.
-#[must_use]
-#[derive(Debug)]
-pub struct Running {
-    clients: JoinSet<Tally>,
-    shared: Arc<Shared>,
-}
-
-/// What the clients of one load have in common.
-#[derive(Debug)]
-struct Shared {
-    load: Load,
-    stop: watch::Sender<bool>,
-    progress: watch::Sender<Progress>,
+    /// Speaks TLS and trusts this.
+    pub tls: Option<Trust>,
 }
 
 impl Load {
@@ -64,150 +38,94 @@ impl Load {
     #[must_use]
     pub fn new(addr: SocketAddr, body: usize) -> Self {
         let think = Duration::from_millis(5)..=Duration::from_millis(35);
-        Self { addr, body, one_shot: 64, keep_alive: 200, think }
+        Self { addr, body, one_shot: 64, keep_alive: 200, think, tls: None }
     }
 
     /// Starts all clients as tasks of the current runtime.
     pub fn start(self) -> Running {
         let (one_shot, all) = (self.one_shot, self.one_shot + self.keep_alive);
-        let (stop, progress) = (watch::Sender::default(), watch::Sender::default());
-        let shared = Arc::new(Shared { load: self, stop, progress });
-        let mut clients = JoinSet::new();
+        let load = Arc::new(self);
+        let mut running = Running::new();
         for id in 0..all {
-            let client = Client { id, requests: 0, tally: Tally::default(), shared: Arc::clone(&shared) };
-            if id < one_shot {
-                clients.spawn(client.one_shot());
-            } else {
-                clients.spawn(client.keep_alive());
-            }
+            let load = Arc::clone(&load);
+            running.spawn(|session| async move {
+                let client = Client { id, requests: 0, session, load };
+                if id < one_shot { client.one_shot().await } else { client.keep_alive().await }
+            });
         }
-        Running { clients, shared }
-    }
-}
-
-impl Running {
-    /// Waits until this many requests have ended well; tests need no sleep to be in the middle of a load.
-    pub async fn reached(&self, ok: u64) {
-        let _ = self.shared.progress.subscribe().wait_for(|progress| progress.ok >= ok).await;
-    }
-
-    /// Waits until a connection was refused, and says when.
-    pub async fn refused(&self) -> Option<Instant> {
-        let mut progress = self.shared.progress.subscribe();
-        let found = progress.wait_for(|progress| progress.first_refusal.is_some()).await;
-        found.ok().and_then(|progress| progress.first_refusal)
-    }
-
-    /// Lets every client end the request it is at, and returns what became of all of them.
-    ///
-    /// # Panics
-    /// When a client panicked.
-    pub async fn stop(self) -> Tally {
-        self.shared.stop.send_replace(true);
-        let mut total = Tally::default();
-        for tally in self.clients.join_all().await {
-            total.merge(&tally);
-        }
-        total
+        running
     }
 }
 
 struct Client {
     id: usize,
     requests: u64,
-    tally: Tally,
-    shared: Arc<Shared>,
+    session: Session,
+    load: Arc<Load>,
 }
 
 impl Client {
     async fn one_shot(mut self) -> Tally {
-        while !self.stopped() {
+        while !self.session.stopped() {
             if let Some(mut connection) = self.connect().await {
                 let end = self.ask(&mut connection, After::Close).await;
-                self.record(end.map(drop));
+                self.session.record(end.map(drop));
             }
         }
-        self.tally
+        self.session.tally
     }
 
     async fn keep_alive(mut self) -> Tally {
         let mut random = Random::new(self.id as u64);
-        while !self.stopped() {
+        while !self.session.stopped() {
             let Some(mut connection) = self.connect().await else { continue };
             while self.reuse(&mut connection, &mut random).await {}
         }
-        self.tally
+        self.session.tally
     }
 
     /// One request and the pause after it; true when the connection can be used again.
     async fn reuse(&mut self, connection: &mut Connection, random: &mut Random) -> bool {
         let end = self.ask(connection, After::KeepAlive).await;
         let again = matches!(&end, Ok(response) if !response.close());
-        self.tally.told += u64::from(end.as_ref().is_ok_and(Response::close));
-        self.record(end.map(drop));
-        if !again || self.stopped() {
+        self.session.tally.told += u64::from(end.as_ref().is_ok_and(Response::close));
+        self.session.record(end.map(drop));
+        if !again || self.session.stopped() {
             return false;
         }
-        let mut stop = self.shared.stop.subscribe();
         let closed = tokio::select! {
-            closed = connection.closed_within(random.within(&self.shared.load.think)) => closed,
-            _ = stop.wait_for(|stop| *stop) => return false,
+            closed = connection.closed_within(random.within(&self.load.think)) => closed,
+            () = self.session.stop() => return false,
         };
         match closed {
             Ok(false) => true,
             Ok(true) => {
-                self.tally.closed_idle += 1;
+                self.session.tally.closed_idle += 1;
                 false
             }
             Err(failure) => {
-                self.record(Err(failure));
+                self.session.record(Err(failure));
                 false
             }
         }
     }
 
     async fn connect(&mut self) -> Option<Connection> {
-        let late = self.shared.progress.borrow().first_refusal.is_some();
-        let failure = match Connection::connect(self.shared.load.addr).await {
-            Ok(connection) => {
-                self.tally.connections += 1;
-                self.tally.accepted_after_refusal += u64::from(late);
-                return Some(connection);
+        let connect = async {
+            match &self.load.tls {
+                Some(trust) => Connection::connect_tls(self.load.addr, trust).await,
+                None => Connection::connect(self.load.addr).await,
             }
-            Err(failure) => failure,
         };
-        self.tally.accepted_after_refusal += u64::from(late && failure == Failure::LostFresh);
-        if failure == Failure::Refused {
-            let now = Instant::now();
-            self.tally.first_refusal.get_or_insert(now);
-            self.shared.progress.send_if_modified(|progress| {
-                let first = progress.first_refusal.is_none();
-                progress.first_refusal.get_or_insert(now);
-                first
-            });
-        }
-        self.record(Err(failure));
-        sleep(BACK_OFF).await;
-        None
+        self.session.connected(connect).await
     }
 
     async fn ask(&mut self, connection: &mut Connection, after: After) -> Result<Response, Failure> {
         self.requests += 1;
         let target = format!("/{}/{}", self.id, self.requests);
         let response = connection.get(&target, after).await?;
-        let right = response.status() == 200 && response.body() == body_of(&target, self.shared.load.body);
+        let right = response.status() == 200 && response.body() == body_of(&target, self.load.body);
         if right { Ok(response) } else { Err(Failure::Bad) }
-    }
-
-    fn record(&mut self, end: Result<(), Failure>) {
-        self.tally.record(end);
-        if end.is_ok() {
-            self.shared.progress.send_modify(|progress| progress.ok += 1);
-        }
-    }
-
-    fn stopped(&self) -> bool {
-        *self.shared.stop.borrow()
     }
 }
 

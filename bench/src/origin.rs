@@ -1,4 +1,5 @@
-//! The app behind the proxy: a small HTTP/1.1 server on a thread of its own, whose bodies are known.
+//! The app behind the proxy, on a thread of its own: a small server whose bodies are known. On one port it speaks
+//! HTTP/1.1 with WebSockets and HTTP/2 with gRPC, on another it sends back what it gets.
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
@@ -8,12 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
+use crate::frames::ACCEPT;
 use crate::response::has_token;
+
+mod http2;
+mod websocket;
 
 /// Header fields that a request may have.
 const MAX_HEADERS: usize = 64;
@@ -52,37 +58,68 @@ pub fn body_of(target: &str, size: usize) -> Vec<u8> {
     body
 }
 
+/// A message of this size whose every byte follows from the seed, which is its beginning.
+pub(crate) fn pattern(seed: u64, size: usize) -> Bytes {
+    let mut random = Random::new(seed);
+    let mut message = Vec::with_capacity(size + 8);
+    message.extend_from_slice(&seed.to_le_bytes());
+    while message.len() < size {
+        message.extend_from_slice(&random.next().to_le_bytes());
+    }
+    message.truncate(size);
+    message.into()
+}
+
+/// Whether this is such a message; one that is too short for a seed may be anything.
+fn is_pattern(message: &[u8]) -> bool {
+    message.first_chunk().is_none_or(|seed| pattern(u64::from_le_bytes(*seed), message.len()) == message)
+}
+
 /// A running app. Dropping it stops it, with all its connections.
 #[derive(Debug)]
 pub struct Origin {
     addr: SocketAddr,
-    served: Arc<AtomicU64>,
+    tcp_addr: SocketAddr,
+    counters: Arc<Counters>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What the app counts.
+#[derive(Debug, Default)]
+struct Counters {
+    served: AtomicU64,
+    broken: AtomicU64,
+}
+
+impl Counters {
+    fn serve(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Origin {
-    /// Starts an app on a free port of 127.0.0.1; it listens when this returns.
+    /// Starts an app on two free ports of 127.0.0.1; it listens when this returns.
     ///
     /// # Errors
     /// When there is no port, thread or runtime to be had.
     pub fn start(app: App) -> io::Result<Self> {
-        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let addr = listener.local_addr()?;
+        let (listener, addr) = listen()?;
+        let (tcp, tcp_addr) = listen()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let served = Arc::new(AtomicU64::new(0));
+        let counters = Arc::<Counters>::default();
         let (stop, stopped) = oneshot::channel();
-        let counter = Arc::clone(&served);
+        let shared = Arc::clone(&counters);
         let thread = std::thread::Builder::new().name("origin".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 tokio::select! {
                     _ = stopped => {}
-                    () = accept(listener, app, counter) => {}
+                    () = accept(listener, app, shared) => {}
+                    () = accept_tcp(tcp) => {}
                 }
             });
         })?;
-        Ok(Self { addr, served, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { addr, tcp_addr, counters, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -91,10 +128,22 @@ impl Origin {
         self.addr
     }
 
+    /// Where it sends back what it gets.
+    #[must_use]
+    pub fn tcp_addr(&self) -> SocketAddr {
+        self.tcp_addr
+    }
+
     /// Responses written so far.
     #[must_use]
     pub fn served(&self) -> u64 {
-        self.served.load(Ordering::Relaxed)
+        self.counters.served.load(Ordering::Relaxed)
+    }
+
+    /// WebSockets that ended without a Close frame, or with a damaged message, as the app sees it.
+    #[must_use]
+    pub fn broken(&self) -> u64 {
+        self.counters.broken.load(Ordering::Relaxed)
     }
 }
 
@@ -109,15 +158,48 @@ impl Drop for Origin {
     }
 }
 
-async fn accept(listener: StdListener, app: App, served: Arc<AtomicU64>) {
-    let Ok(listener) = TcpListener::from_std(listener) else { return };
+fn listen() -> io::Result<(StdListener, SocketAddr)> {
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}
+
+async fn accept(listener: StdListener, app: App, counters: Arc<Counters>) {
     let app = Arc::new(app);
+    accept_each(listener, |stream, id| {
+        let (app, counters) = (Arc::clone(&app), Arc::clone(&counters));
+        async move {
+            if starts_http2(&stream).await {
+                http2::serve(stream, &app, &counters, Random::new(id)).await;
+            } else {
+                let _ = serve(stream, &app, &counters, Random::new(id)).await;
+            }
+        }
+    })
+    .await;
+}
+
+async fn accept_tcp(listener: StdListener) {
+    accept_each(listener, |mut stream, _| async move {
+        let (mut read, mut write) = stream.split();
+        if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+            let _ = write.shutdown().await;
+        }
+    })
+    .await;
+}
+
+async fn accept_each<S>(listener: StdListener, serve: impl Fn(TcpStream, u64) -> S)
+where
+    S: Future<Output = ()> + Send + 'static,
+{
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
     for id in 0.. {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let _ = stream.set_nodelay(true);
-                let (app, served) = (Arc::clone(&app), Arc::clone(&served));
-                tokio::spawn(async move { serve(stream, &app, &served, Random::new(id)).await });
+                tokio::spawn(serve(stream, id));
             }
             // Out of file descriptors, most likely: the next accept would fail at once, too.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -125,7 +207,23 @@ async fn accept(listener: StdListener, app: App, served: Arc<AtomicU64>) {
     }
 }
 
-async fn serve(mut stream: TcpStream, app: &App, served: &AtomicU64, mut random: Random) -> io::Result<()> {
+/// Looks whether the first bytes are those of HTTP/2's preface.
+async fn starts_http2(stream: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut first).await {
+            Ok(0) | Err(_) => return false,
+            Ok(length) if length == first.len() || !PREFACE.starts_with(&first[..length]) => {
+                return first == PREFACE;
+            }
+            // The kernel says that there is something to read, so there is nothing to wait for.
+            Ok(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, app: &App, counters: &Counters, mut random: Random) -> io::Result<()> {
     let (mut input, mut output) = (Vec::with_capacity(1024), Vec::new());
     loop {
         let request = loop {
@@ -137,13 +235,21 @@ async fn serve(mut stream: TcpStream, app: &App, served: &AtomicU64, mut random:
             }
         };
         input.drain(..request.length);
+        if request.upgrade {
+            let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
+            stream.write_all(format!("{head}Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n").as_bytes()).await?;
+            if !websocket::echo(stream).await {
+                counters.broken.fetch_add(1, Ordering::Relaxed);
+            }
+            return Ok(());
+        }
         if !app.delay.end().is_zero() {
             tokio::time::sleep(random.within(&app.delay)).await;
         }
         output.clear();
         request.answer(app, &mut output);
         // Counted before it is written, so that a client that has its answer finds it counted.
-        served.fetch_add(1, Ordering::Relaxed);
+        counters.serve();
         stream.write_all(&output).await?;
         if request.close || app.hang_up {
             return stream.shutdown().await;
@@ -158,6 +264,7 @@ struct Request {
     length: usize,
     target: String,
     close: bool,
+    upgrade: bool,
 }
 
 impl Request {
@@ -178,7 +285,8 @@ impl Request {
             return Ok(None);
         }
         let close = request.version == Some(0) || header("connection").is_some_and(|v| has_token(v, "close"));
-        Ok(Some(Self { length: head + body, target: request.path.unwrap_or("").to_owned(), close }))
+        let upgrade = header("upgrade").is_some();
+        Ok(Some(Self { length: head + body, target: request.path.unwrap_or("").to_owned(), close, upgrade }))
     }
 
     fn answer(&self, app: &App, output: &mut Vec<u8>) {
@@ -212,13 +320,18 @@ impl Random {
         Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A whole number of milliseconds in the range.
-    pub(crate) fn within(&mut self, range: &RangeInclusive<Duration>) -> Duration {
+    fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A whole number of milliseconds in the range.
+    pub(crate) fn within(&mut self, range: &RangeInclusive<Duration>) -> Duration {
+        let random = self.next();
         let width = range.end().saturating_sub(*range.start()).as_millis() as u64;
-        *range.start() + Duration::from_millis((self.0 >> 16) % (width + 1))
+        *range.start() + Duration::from_millis((random >> 16) % (width + 1))
     }
 }
 
@@ -233,6 +346,18 @@ mod tests {
         let body = body_of("/1/2", 1000);
         assert!(body.len() == 1000 && body.starts_with(b"/1/2\n0123"));
         assert_ne!(body_of("/1/3", 1000), body);
+    }
+
+    #[test]
+    fn a_pattern_is_known_to_its_last_byte() {
+        for size in [0, 1, 7, 8, 9, 1000] {
+            assert_eq!(pattern(7, size).len(), size);
+            assert!(is_pattern(&pattern(7, size)));
+        }
+        let mut damaged = pattern(7, 1000).to_vec();
+        damaged[999] ^= 1;
+        assert!(!is_pattern(&damaged));
+        assert_ne!(pattern(7, 100), pattern(8, 100));
     }
 
     #[test]

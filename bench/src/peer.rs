@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{After, Connection};
+use crate::tls::Identity;
 
 mod config;
 
@@ -71,6 +73,35 @@ pub struct Setup {
     pub ebb: PathBuf,
     /// Runs ebb as nobody, with no-new-privs. The other two keep what they start with.
     pub unprivileged: bool,
+    /// What it passes on.
+    pub serve: Serve,
+}
+
+/// What a proxy passes on.
+#[derive(Debug, Clone)]
+pub enum Serve {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in clear text, on both sides.
+    Http2,
+    /// Any bytes.
+    Tcp,
+    /// HTTP/1.1, HTTP/2 and WebSockets on one port, HTTP/1.1 over TLS on another, any bytes on a third.
+    Everything {
+        /// Where those bytes go; there is no third port without.
+        tcp: Option<SocketAddr>,
+        /// The certificate; there is no TLS without.
+        identity: Option<Arc<Identity>>,
+    },
+}
+
+/// Where a proxy listens.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    addr: SocketAddr,
+    admin: SocketAddr,
+    tls: SocketAddr,
+    tcp: SocketAddr,
 }
 
 /// A proxy ready to be started: its files are written, its ports chosen.
@@ -79,8 +110,7 @@ pub struct Prepared {
     kind: Kind,
     command: Command,
     dir: TempDir,
-    addr: SocketAddr,
-    admin: SocketAddr,
+    ports: Ports,
 }
 
 /// A running proxy. Dropping it ends it.
@@ -90,8 +120,7 @@ pub struct Peer {
     child: Child,
     pid: u32,
     dir: TempDir,
-    addr: SocketAddr,
-    admin: SocketAddr,
+    ports: Ports,
 }
 
 /// How a drain went.
@@ -107,24 +136,32 @@ impl Setup {
     /// Writes the files and chooses the ports.
     ///
     /// # Errors
-    /// When there is no place for files, no free port, or no binary.
+    /// When there is no place for files, no free port, or no binary, or when the proxy is not configured for it here.
     pub fn prepare(&self) -> io::Result<Prepared> {
+        if self.kind == Kind::Nginx && !matches!(self.serve, Serve::Http1) {
+            return Err(self.kind.failed("it is measured with HTTP/1.1 only: leave it out of --peers"));
+        }
         let dir = tempfile::Builder::new().prefix("ebb-bench-").tempdir()?;
         // nginx's workers and an unprivileged ebb are other users.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-        let (addr, admin) = (free_port()?, free_port()?);
+        let ports = Ports { addr: free_port()?, admin: free_port()?, tls: free_port()?, tcp: free_port()? };
+        let pem = dir.path().join("tls.pem");
+        if let Serve::Everything { identity: Some(identity), .. } = &self.serve {
+            identity.write(&pem)?;
+            fs::set_permissions(&pem, fs::Permissions::from_mode(0o644))?;
+        }
         let mut command = match self.kind {
-            Kind::Ebb => self.ebb_command(dir.path(), addr, admin)?,
+            Kind::Ebb => self.ebb_command(dir.path(), &ports, &pem)?,
             Kind::Nginx => {
                 let file = dir.path().join("nginx.conf");
-                fs::write(&file, config::nginx(self, addr, dir.path()))?;
+                fs::write(&file, config::nginx(self, ports.addr, dir.path()))?;
                 let mut command = Command::new("nginx");
                 command.arg("-c").arg(file).arg("-p").arg(dir.path()).arg("-e").arg("stderr");
                 command
             }
             Kind::Haproxy => {
                 let file = dir.path().join("haproxy.cfg");
-                fs::write(&file, config::haproxy(self, addr))?;
+                fs::write(&file, config::haproxy(self, &ports, &pem))?;
                 let mut command = Command::new("haproxy");
                 command.arg("-db").arg("-f").arg(file);
                 command
@@ -136,10 +173,10 @@ impl Setup {
         // Debian keeps both where not everybody's PATH leads.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-        Ok(Prepared { kind: self.kind, command, dir, addr, admin })
+        Ok(Prepared { kind: self.kind, command, dir, ports })
     }
 
-    fn ebb_command(&self, dir: &Path, addr: SocketAddr, admin: SocketAddr) -> io::Result<Command> {
+    fn ebb_command(&self, dir: &Path, ports: &Ports, pem: &Path) -> io::Result<Command> {
         let mut command = if self.unprivileged {
             // The build directory may be closed to other users.
             let copy = dir.join("ebb");
@@ -152,7 +189,7 @@ impl Setup {
         } else {
             Command::new(&self.ebb)
         };
-        command.args(config::ebb(self, addr, admin));
+        command.args(config::ebb(self, ports, pem));
         Ok(command)
     }
 }
@@ -161,7 +198,7 @@ impl Prepared {
     /// Where it will listen.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.ports.addr
     }
 
     /// Starts the process and does not wait for it to listen.
@@ -171,8 +208,8 @@ impl Prepared {
     pub fn spawn(mut self) -> io::Result<Peer> {
         let child = self.command.spawn().map_err(|error| self.kind.failed(&error.to_string()))?;
         let pid = child.id().ok_or_else(|| self.kind.failed("it ended at once"))?;
-        let Self { kind, dir, addr, admin, .. } = self;
-        Ok(Peer { kind, child, pid, dir, addr, admin })
+        let Self { kind, dir, ports, .. } = self;
+        Ok(Peer { kind, child, pid, dir, ports })
     }
 }
 
@@ -184,7 +221,7 @@ impl Peer {
     pub async fn start(setup: &Setup) -> io::Result<Self> {
         let mut peer = setup.prepare()?.spawn()?;
         let started = Instant::now();
-        while Connection::connect(peer.addr).await.is_err() {
+        while Connection::connect(peer.ports.addr).await.is_err() {
             if peer.child.try_wait()?.is_some() || started.elapsed() > Duration::from_secs(5) {
                 return Err(peer.kind.failed(&format!("it does not listen: {}", peer.log())));
             }
@@ -196,7 +233,19 @@ impl Peer {
     /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.ports.addr
+    }
+
+    /// Where it listens with TLS, if it does.
+    #[must_use]
+    pub fn tls_addr(&self) -> SocketAddr {
+        self.ports.tls
+    }
+
+    /// Where it listens for any bytes, if it does besides HTTP.
+    #[must_use]
+    pub fn tcp_addr(&self) -> SocketAddr {
+        self.ports.tcp
     }
 
     /// The process; nginx's master.
@@ -238,7 +287,7 @@ impl Peer {
 
     async fn call_drain(&self) -> io::Result<serde_json::Value> {
         let failed = |failure| self.kind.failed(&format!("/drain: {failure}"));
-        let connection = Connection::connect(self.admin).await.map_err(failed)?;
+        let connection = Connection::connect(self.ports.admin).await.map_err(failed)?;
         let mut connection = connection.with_timeout(DRAIN_TIMEOUT);
         let response = connection.get("/drain", After::Close).await.map_err(failed)?;
         let report = serde_json::from_slice(response.body());

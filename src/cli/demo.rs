@@ -2,7 +2,7 @@
 //!
 //! Nothing is replayed and nothing is computed: [`pod`] starts the pods as child processes and ends them as the
 //! kubelet does, [`cluster`] lets each node learn of an endpoint change after a delay drawn by [`delays`], and
-//! the [`client`]s of the nodes count what becomes of their requests. [`rollout`] puts them together for one
+//! the [`client`]s of the nodes count what becomes of their requests, calls, connections and streams. [`rollout`] puts them together for one
 //! [`strategy`], [`report`] says how it went.
 
 use std::io::{self, IsTerminal, Write};
@@ -19,7 +19,10 @@ mod client;
 mod cluster;
 mod delays;
 mod error;
+mod events;
+mod frames;
 mod load;
+mod messages;
 mod page;
 mod pod;
 mod process;
@@ -48,8 +51,8 @@ const AT_MOST: Duration = Duration::from_secs(90);
 /// The flags of `ebb demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Three pods are replaced one by one while clients on twenty nodes send requests. Each node learns of each \
-endpoint change after its own delay: 0.35 s + exponential with mean 0.8 s, at most 4.5 s (half of the nodes \
+Three pods are replaced one by one while clients on twenty nodes send HTTP/1.1 requests, make gRPC calls, and keep \
+WebSockets and streams of events open. Each node learns of each endpoint change after its own delay: 0.35 s + exponential with mean 0.8 s, at most 4.5 s (half of the nodes \
 within 0.9 s, 99% within 4.0 s). Each sixtieth of the distribution is drawn from once in a run. Real \
 clusters take longer, and the usual preStop sleep is longer: both are scaled down to 60%.
 
@@ -110,7 +113,7 @@ impl DemoArgs {
             let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             print(&Table { outcomes: &outcomes, color })?;
         }
-        let ebb_lost = |outcome: &Outcome| outcome.strategy == Strategy::Ebb && outcome.counts.failed > 0;
+        let ebb_lost = |outcome: &Outcome| outcome.strategy == Strategy::Ebb && outcome.total.failed > 0;
         Ok(ExitCode::from(u8::from(outcomes.iter().any(ebb_lost))))
     }
 }

@@ -4,11 +4,14 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
-use ebb_bench::peer::{Drained, Kind, Peer, Setup};
+use clap::{Parser, ValueEnum};
+use ebb_bench::mix::{Mix, Protocol};
+use ebb_bench::peer::{Drained, Kind, Peer, Serve, Setup};
 use ebb_bench::table::{Table, median, range};
+use ebb_bench::tls::Identity;
 use ebb_bench::{App, Load, Origin, Tally};
 use tokio::time::{sleep, timeout};
 
@@ -26,8 +29,16 @@ struct Args {
     #[arg(long, default_value_t = 20)]
     runs: usize,
 
-    /// Which proxies, in turn
-    #[arg(long, default_value = "ebb,nginx,haproxy", value_delimiter = ',')]
+    /// What the clients speak
+    #[arg(long, default_value = "http1")]
+    mix: Speak,
+
+    /// With --mix all: only these
+    #[arg(long, default_value = "http1,tls,http2,grpc,websocket,tcp", value_delimiter = ',')]
+    protocols: Vec<Protocol>,
+
+    /// Which proxies, in turn [default: ebb,nginx,haproxy; with --mix all: ebb,haproxy]
+    #[arg(long, value_delimiter = ',')]
     peers: Vec<Kind>,
 
     /// With how many workers
@@ -42,11 +53,11 @@ struct Args {
     #[arg(long)]
     ebb: Option<PathBuf>,
 
-    /// Clients with one request per connection, without pause
+    /// With http1: clients with one request per connection, without pause
     #[arg(long, default_value_t = 64)]
     one_shot: usize,
 
-    /// Clients with many requests per connection and 5-35 ms between two
+    /// With http1: clients with many requests per connection and 5-35 ms between two
     #[arg(long, default_value_t = 200)]
     keep_alive: usize,
 
@@ -54,27 +65,47 @@ struct Args {
     #[arg(long, default_value_t = 2048)]
     body: usize,
 
-    /// Milliseconds of load before the drain
-    #[arg(long, default_value_t = 500)]
-    before: u64,
+    /// Milliseconds of load before the drain [default: 500; with --mix all: 1500]
+    #[arg(long)]
+    before: Option<u64>,
+}
+
+/// What the clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Speak {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/1.1 with and without TLS, HTTP/2, gRPC, WebSocket, TCP.
+    All,
 }
 
 /// One drain of one proxy.
 struct Run {
     kind: Kind,
     workers: usize,
-    tally: Tally,
+    tallies: Vec<(Protocol, Tally)>,
+    /// WebSockets that ended without a Close frame, or with a damaged message, as the app sees it.
+    broken: u64,
     drained: Drained,
     exit_ok: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if args.peers.is_empty() {
+        args.peers = match args.mix {
+            Speak::Http1 => vec![Kind::Ebb, Kind::Nginx, Kind::Haproxy],
+            Speak::All => vec![Kind::Ebb, Kind::Haproxy],
+        };
+    }
     match measure(&args).await {
         Ok(runs) => {
             println!("{}", totals(&args, &runs));
             println!("Each run:\n\n{}", each(&runs));
+            if args.mix == Speak::All {
+                println!("{}", at_the_app(&args, &runs));
+            }
             let failed = runs.iter().filter(|run| run.kind == Kind::Ebb && !run.kept_its_word()).count();
             if failed > 0 {
                 println!("ebb did not keep its word in {failed} runs.");
@@ -96,7 +127,12 @@ async fn measure(args: &Args) -> io::Result<Vec<Run>> {
             for &kind in &args.peers {
                 let run = one(args, kind, workers).await?;
                 let (name, took) = (kind.name(), run.drained.took.as_secs_f64());
-                eprintln!("run {n}, {name} with {workers} workers: {}, {took:.2} s", run.tally);
+                for (protocol, tally) in &run.tallies {
+                    eprintln!(
+                        "run {n}, {name} with {workers} workers, {}: {tally}, {took:.2} s",
+                        protocol.name()
+                    );
+                }
                 runs.push(run);
             }
         }
@@ -109,19 +145,48 @@ async fn one(args: &Args, kind: Kind, workers: usize) -> io::Result<Run> {
     let delay = Duration::ZERO..=Duration::from_millis(3);
     let origin = Origin::start(App { body: args.body, delay, ..App::default() })?;
     let ebb = args.ebb.clone().map_or_else(next_to_this_one, Ok)?;
-    let setup = Setup { kind, upstream: origin.addr(), workers, ebb, unprivileged: args.unprivileged };
+    let identity = Arc::new(Identity::new()?);
+    let serve = match args.mix {
+        Speak::Http1 => Serve::Http1,
+        Speak::All => {
+            let has = |protocol| args.protocols.contains(&protocol);
+            let tcp = has(Protocol::Tcp).then(|| origin.tcp_addr());
+            Serve::Everything { tcp, identity: has(Protocol::Tls).then(|| Arc::clone(&identity)) }
+        }
+    };
+    let setup = Setup { kind, upstream: origin.addr(), workers, ebb, unprivileged: args.unprivileged, serve };
     let mut peer = Peer::start(&setup).await?;
+    let (drained, tallies) = match args.mix {
+        Speak::Http1 => http1(args, &mut peer).await?,
+        Speak::All => all(args, &mut peer, &identity).await?,
+    };
+    let exit_ok = peer.stop().await?.success();
+    Ok(Run { kind, workers, tallies, broken: origin.broken(), drained, exit_ok })
+}
+
+type Drive = (Drained, Vec<(Protocol, Tally)>);
+
+async fn http1(args: &Args, peer: &mut Peer) -> io::Result<Drive> {
     let load =
         Load { one_shot: args.one_shot, keep_alive: args.keep_alive, ..Load::new(peer.addr(), args.body) };
     let load = load.start();
-    sleep(Duration::from_millis(args.before)).await;
+    sleep(Duration::from_millis(args.before.unwrap_or(500))).await;
     let drained = peer.drain().await?;
     // A proxy that refuses nobody shows in the tally.
     let _ = timeout(FIRST_REFUSAL, load.refused()).await;
     sleep(AFTERWARDS).await;
-    let tally = load.stop().await;
-    let exit_ok = peer.stop().await?.success();
-    Ok(Run { kind, workers, tally, drained, exit_ok })
+    Ok((drained, vec![(Protocol::Http1, load.stop().await)]))
+}
+
+async fn all(args: &Args, peer: &mut Peer, identity: &Identity) -> io::Result<Drive> {
+    let (http, tls, tcp) = (peer.addr(), peer.tls_addr(), peer.tcp_addr());
+    let protocols = args.protocols.clone();
+    let load = Mix { http, tls, tcp, trust: identity.trust()?, body: args.body, protocols }.start();
+    sleep(Duration::from_millis(args.before.unwrap_or(1500))).await;
+    let drained = peer.drain().await?;
+    let _ = timeout(FIRST_REFUSAL, load.refused()).await;
+    sleep(AFTERWARDS).await;
+    Ok((drained, load.stop().await))
 }
 
 fn next_to_this_one() -> io::Result<PathBuf> {
@@ -131,10 +196,16 @@ fn next_to_this_one() -> io::Result<PathBuf> {
 impl Run {
     /// What ebb promises: nothing lost; after the refusal nothing but refusals; a clean exit.
     fn kept_its_word(&self) -> bool {
-        let Tally { not_connected, accepted_after_refusal, first_refusal, .. } = self.tally;
-        self.tally.lost() + not_connected + accepted_after_refusal == 0
-            && first_refusal.is_some()
-            && self.exit_ok
+        let kept = |(_, tally): &(Protocol, Tally)| {
+            tally.lost() + tally.not_connected + tally.accepted_after_refusal == 0
+                && tally.first_refusal.is_some()
+        };
+        self.tallies.iter().all(kept) && self.broken == 0 && self.exit_ok
+    }
+
+    fn tally(&self, protocol: Protocol) -> Tally {
+        let own = self.tallies.iter().find(|(own, _)| *own == protocol);
+        own.map_or_else(Tally::default, |(_, tally)| tally.clone())
     }
 
     fn rescued(&self) -> Option<u64> {
@@ -153,9 +224,10 @@ fn rescued(report: &serde_json::Value) -> u64 {
     }
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "proxy",
     "workers",
+    "protocol",
     "requests",
     "lost: new",
     "lost: reused",
@@ -171,35 +243,53 @@ const COLUMNS: [&str; 13] = [
 
 fn totals(args: &Args, runs: &[Run]) -> Table {
     let mut columns = COLUMNS.to_vec();
-    columns.insert(2, "lost per run");
+    columns.insert(3, "lost per run");
     let mut table = Table::new(&columns);
+    let protocols: &[Protocol] = match args.mix {
+        Speak::Http1 => &[Protocol::Http1],
+        Speak::All => &args.protocols,
+    };
     for &workers in &args.workers {
         for &kind in &args.peers {
             let same: Vec<&Run> =
                 runs.iter().filter(|run| run.kind == kind && run.workers == workers).collect();
-            let mut total = Tally::default();
-            same.iter().for_each(|run| total.merge(&run.tally));
-            let rescued: Vec<u64> = same.iter().filter_map(|run| run.rescued()).collect();
             let took: Vec<f64> = same.iter().map(|run| run.drained.took.as_secs_f64()).collect();
-            let mut cells = cells(kind, workers, &total, range(rescued), median(&took));
-            cells.insert(2, range(same.iter().map(|run| run.tally.lost())));
-            table.row(cells);
+            let rescued: Vec<u64> = same.iter().filter_map(|run| run.rescued()).collect();
+            for &protocol in protocols {
+                let of_protocol: Vec<Tally> = same.iter().map(|run| run.tally(protocol)).collect();
+                let mut total = Tally::default();
+                of_protocol.iter().for_each(|tally| total.merge(tally));
+                let drain = (range(rescued.iter().copied()), median(&took));
+                let mut cells = cells(kind, workers, protocol, &total, drain);
+                cells.insert(3, range(of_protocol.iter().map(Tally::lost)));
+                table.row(cells);
+            }
         }
     }
     table
 }
 
+/// What the other end saw of the WebSockets.
+fn at_the_app(args: &Args, runs: &[Run]) -> String {
+    let of = |kind: &Kind| runs.iter().filter(|run| run.kind == *kind).map(|run| run.broken).sum::<u64>();
+    let each = args.peers.iter().map(|kind| format!("{} {}", kind.name(), of(kind)));
+    let each = each.collect::<Vec<_>>().join(", ");
+    format!("WebSockets that the app saw end without a Close frame or with a damaged message: {each}")
+}
+
 fn each(runs: &[Run]) -> Table {
     let mut table = Table::new(&COLUMNS);
     for run in runs {
-        let (rescued, took) = (range(run.rescued()), run.drained.took.as_secs_f64());
-        table.row(cells(run.kind, run.workers, &run.tally, rescued, took));
+        for (protocol, tally) in &run.tallies {
+            let drain = (range(run.rescued()), run.drained.took.as_secs_f64());
+            table.row(cells(run.kind, run.workers, *protocol, tally, drain));
+        }
     }
     table
 }
 
-fn cells(kind: Kind, workers: usize, tally: &Tally, rescued: String, took: f64) -> Vec<String> {
-    let mut cells = vec![kind.name().to_owned(), workers.to_string()];
+fn cells(kind: Kind, workers: usize, protocol: Protocol, tally: &Tally, drain: (String, f64)) -> Vec<String> {
+    let mut cells = vec![kind.name().to_owned(), workers.to_string(), protocol.name().to_owned()];
     let counts = [
         tally.requests(),
         tally.lost_fresh,
@@ -212,6 +302,7 @@ fn cells(kind: Kind, workers: usize, tally: &Tally, rescued: String, took: f64) 
         tally.accepted_after_refusal + tally.not_connected,
     ];
     cells.extend(counts.iter().map(u64::to_string));
+    let (rescued, took) = drain;
     cells.extend([rescued, format!("{took:.2}")]);
     cells
 }

@@ -1,31 +1,24 @@
-//! The app in a pod, a process of its own: a small HTTP/1.1 server as it is found in the wild.
+//! The app in a pod, a process of its own: a small server as it is found in the wild. On one port it has pages,
+//! events and WebSockets over HTTP/1.1, and gRPC over HTTP/2.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{Either, Full};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::page::{PAGES, PagedOut, thinking};
+mod grpc;
+mod http1;
 
-/// A client that has connected may take this long to send its first request during a shutdown; Go's
-/// `http.Server` allows the same.
-const FIRST_REQUEST: Duration = Duration::from_secs(5);
+/// What is not finished by then is cut: frameworks have such a time-out, because WebSockets and streams of events
+/// never finish. Theirs is longer, but the demo is in a hurry.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The flags of the app, which only the demo sets.
 #[derive(Debug, clap::Args)]
@@ -44,7 +37,8 @@ pub(crate) struct AppArgs {
 pub(crate) enum OnSigterm {
     /// It has no handler: the process is over.
     Exit,
-    /// It stops listening, finishes what it has begun, closes what is idle, and exits.
+    /// It stops listening, closes what is idle, tells HTTP/2 clients to go, finishes what it has begun, and exits
+    /// when that is done or the time is up.
     Graceful,
 }
 
@@ -106,39 +100,26 @@ async fn serve_until(listener: TcpListener, stop: impl Future) {
     }
     drop(listener);
     stopping.send_replace(true);
-    while connections.join_next().await.is_some() {}
+    let finished = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(SHUTDOWN_TIMEOUT, finished).await;
 }
 
-async fn serve_connection(stream: TcpStream, mut stopping: watch::Receiver<bool>) {
-    let requested = Arc::new(Notify::new());
-    let service = service_fn(|request| {
-        requested.notify_one();
-        respond(request)
-    });
-    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-    let told = async {
-        // An error would mean that the listener's task is gone, and then the process is as well.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-        let _ = timeout(FIRST_REQUEST, requested.notified()).await;
-    };
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = told => connection.as_mut().graceful_shutdown(),
-    }
+/// HTTP/2 begins with `PRI`; of HTTP/1.1 the app knows nothing but `GET`.
+async fn serve_connection(stream: TcpStream, stopping: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let mut first = [0];
     // How a connection ends is the client's business: it counts.
-    let _ = connection.await;
+    match stream.peek(&mut first).await {
+        Ok(1) if first == *b"P" => grpc::serve(stream, stopping).await,
+        Ok(1) => http1::serve(stream, stopping).await,
+        _ => {}
+    }
 }
 
-/// Answers `/PAGE` with that page.
-async fn respond(request: Request<Incoming>) -> Result<Response<Either<PagedOut, Full<Bytes>>>, Infallible> {
-    let page = request.uri().path().trim_start_matches('/').parse().ok().filter(|page| *page < PAGES);
-    let Some(page) = page else {
-        let mut response = Response::new(Either::Right(Full::default()));
-        *response.status_mut() = StatusCode::NOT_FOUND;
-        return Ok(response);
-    };
-    sleep(thinking(page)).await;
-    Ok(Response::new(Either::Left(PagedOut::new(page))))
+/// Waits until the app is told to end.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    // An error would mean that the listener's task is gone, and then the process is as well.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 #[cfg(test)]

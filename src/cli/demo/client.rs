@@ -1,31 +1,31 @@
-//! A client on a node: sends one request after the other, and takes every failure at face value.
+//! The clients on a node: each sends one request after the other, or connects again and again, and takes every
+//! failure at face value.
 //!
-//! Nothing is retried. The one thing that is not a failure is a kept connection that turns out to be closed
-//! before anything of the next request was sent: every client opens a new one then.
+//! Nothing is retried but what every client retries by itself, because it knows that the server has not seen it.
+//! Each protocol has a module: what a well-written client of it does, and what it calls a failure.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use fastrand::Rng;
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONNECTION, HOST, HeaderValue};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::cluster::Node;
-use super::page;
+
+mod events;
+mod grpc;
+mod http1;
+mod websocket;
 
 /// A connection must stand within this: the kernel repeats a lost handshake after one second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The whole answer must be there within this: the app takes 20 ms or so.
+/// The whole answer must be there within this: the app takes 20 ms or so, and a second for a stream of gRPC.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a request failed.
+/// How a request failed; or a connection, when that is what a protocol is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// There was no connection: refused, or no answer to the handshake.
@@ -38,84 +38,139 @@ pub(super) enum Failure {
     Error,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-enum Lost {
-    /// It counts as failed.
-    Failed(Failure),
-    /// The server had closed the connection before anything was sent on it.
-    NotSent,
+/// What is counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Requests, each on a connection of its own or on a kept one.
+    Http1,
+    /// Calls, unary and server-streaming.
+    Grpc,
+    /// Connections, from the handshake to the end.
+    WebSocket,
+    /// Streams of server-sent events.
+    Events,
 }
 
-/// Whether a client keeps its connection for the next request.
+/// A client's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A new connection for every request.
     OneShot,
     /// A connection serves until the server ends it.
     KeepAlive,
+    /// Two users of one gRPC channel: one makes unary calls, one reads streams.
+    Grpc,
+    /// A connection for seconds.
+    WebSocket,
+    /// A response for seconds.
+    Events,
 }
 
-/// A client and the connection that it keeps.
+/// A client with what it keeps between two requests.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) enum Client {
+    Http1(http1::Client),
+    Grpc(grpc::Client),
+    WebSocket(websocket::Client),
+    Events(events::Client),
+}
+
+/// What all clients have: the endpoints that their node knows, and habits of their own.
+#[derive(Debug)]
+struct Caller {
     node: Node,
-    kind: Kind,
     rng: Rng,
-    kept: Option<Connection>,
+}
+
+/// Says when the clients are to come to an end.
+pub(super) type Stop = watch::Receiver<bool>;
+
+impl Protocol {
+    /// All of them, in the order of the table.
+    pub(super) const ALL: [Self; 4] = [Self::Http1, Self::Grpc, Self::WebSocket, Self::Events];
+
+    /// The column's name.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Grpc => "gRPC",
+            Self::WebSocket => "WebSocket",
+            Self::Events => "events",
+        }
+    }
 }
 
 impl Client {
-    /// A client that balances over the endpoints that its node knows.
-    pub(super) fn new(node: Node, kind: Kind, rng: Rng) -> Self {
-        Self { node, kind, rng, kept: None }
+    /// Clients of that kind, which balance over the endpoints that their node knows.
+    pub(super) fn of_kind(kind: Kind, node: &Node, rng: &mut Rng) -> Vec<Self> {
+        let mut caller = || Caller { node: node.clone(), rng: rng.fork() };
+        match kind {
+            Kind::OneShot => vec![Self::Http1(http1::Client::new(caller(), false))],
+            Kind::KeepAlive => vec![Self::Http1(http1::Client::new(caller(), true))],
+            Kind::Grpc => grpc::Client::pair(caller(), caller()).map(Self::Grpc).into(),
+            Kind::WebSocket => vec![Self::WebSocket(websocket::Client::new(caller()))],
+            Kind::Events => vec![Self::Events(events::Client::new(caller()))],
+        }
     }
 
-    /// The time between two requests: 10 to 60 ms, with a kept connection up to 100 ms.
+    /// Where it is counted.
+    pub(super) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http1(_) => Protocol::Http1,
+            Self::Grpc(_) => Protocol::Grpc,
+            Self::WebSocket(_) => Protocol::WebSocket,
+            Self::Events(_) => Protocol::Events,
+        }
+    }
+
+    /// The time until the next one.
     pub(super) fn think(&mut self) -> Duration {
-        Duration::from_millis(match self.kind {
-            Kind::OneShot => self.rng.u64(10..=60),
-            Kind::KeepAlive => self.rng.u64(10..=100),
+        Duration::from_millis(match self {
+            Self::Http1(client) => client.think_ms(),
+            Self::Grpc(client) => client.think_ms(),
+            Self::WebSocket(websocket::Client { caller, .. })
+            | Self::Events(events::Client { caller, .. }) => caller.rng.u64(100..=500),
         })
     }
 
-    /// Gets one page and checks it.
+    /// One request, call, connection or stream, to its end; the last two come to one when they are told to.
     ///
     /// # Errors
     /// What this machine itself can't do, such as open another socket; failed requests are in the value.
-    pub(super) async fn request(&mut self) -> io::Result<Result<(), Failure>> {
-        let page = self.rng.u16(0..page::PAGES);
-        if let Some(kept) = self.kept.take() {
-            match self.get(kept, page).await {
-                Err(Lost::NotSent) => {}
-                Err(Lost::Failed(failure)) => return Ok(Err(failure)),
-                Ok(()) => return Ok(Ok(())),
-            }
+    pub(super) async fn run(&mut self, stop: &mut Stop) -> io::Result<Result<(), Failure>> {
+        match self {
+            Self::Http1(client) => client.request().await,
+            Self::Grpc(client) => client.call().await,
+            Self::WebSocket(client) => client.talk(stop).await,
+            Self::Events(client) => client.listen(stop).await,
         }
-        let fresh = match Connection::open(self.endpoint()).await {
-            Ok(fresh) => fresh,
-            Err(error) => return refused(error).map(Err),
-        };
-        Ok(match self.get(fresh, page).await {
-            Ok(()) => Ok(()),
-            // Accepted, and closed at once: no client takes that for a reason to try again.
-            Err(Lost::NotSent) => Err(Failure::Reset),
-            Err(Lost::Failed(failure)) => Err(failure),
-        })
     }
+}
 
+impl Caller {
     /// What kube-proxy does with a new connection: any endpoint is as good as the other.
     fn endpoint(&mut self) -> SocketAddr {
         let endpoints = self.node.borrow();
         endpoints[self.rng.usize(0..endpoints.len())]
     }
 
-    /// Gets a page over a connection, and keeps it if client and server both want to.
-    async fn get(&mut self, mut connection: Connection, page: u16) -> Result<(), Lost> {
-        let answer = timeout(ANSWER_TIMEOUT, connection.get(page, self.kind)).await;
-        let keep = answer.unwrap_or(Err(Lost::Failed(Failure::Error)))?;
-        self.kept = keep.then_some(connection);
-        Ok(())
+    /// A new connection, and to whom.
+    async fn connect(&mut self) -> io::Result<Result<(SocketAddr, TcpStream), Failure>> {
+        let endpoint = self.endpoint();
+        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await;
+        match connecting.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                Ok(Ok((endpoint, stream)))
+            }
+            Err(error) => refused(error).map(Err),
+        }
+    }
+
+    /// How long a user stays on a page with a WebSocket or a stream: some never leave.
+    fn stay(&mut self) -> Duration {
+        let never = self.rng.u8(..4) == 0;
+        Duration::from_millis(if never { 60_000 } else { self.rng.u64(500..=5000) })
     }
 }
 
@@ -131,60 +186,9 @@ fn refused(error: io::Error) -> io::Result<Failure> {
     }
 }
 
-/// An HTTP/1.1 connection to an endpoint.
-#[derive(Debug)]
-struct Connection {
-    endpoint: SocketAddr,
-    sender: SendRequest<Empty<Bytes>>,
-}
-
-impl Connection {
-    async fn open(endpoint: SocketAddr) -> io::Result<Self> {
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint));
-        let stream = connecting.await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        // It ends with its sender; what goes wrong on it is told to the request that it goes wrong for.
-        tokio::spawn(connection);
-        Ok(Self { endpoint, sender })
-    }
-
-    /// Gets a page; says whether the connection may be kept.
-    async fn get(&mut self, page: u16, kind: Kind) -> Result<bool, Lost> {
-        self.sender.ready().await.map_err(|_| Lost::NotSent)?;
-        let request = self.request(page, kind);
-        let response =
-            self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-                Some(_) => Lost::NotSent,
-                None if error.error().is_parse() => Lost::Failed(Failure::Error),
-                None => Lost::Failed(Failure::Reset),
-            })?;
-        let keep = kind == Kind::KeepAlive && !says_close(&response);
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(|_| Lost::Failed(Failure::Cut))?.to_bytes();
-        if head.status == StatusCode::OK && body == page::content(page) {
-            Ok(keep)
-        } else {
-            Err(Lost::Failed(Failure::Error))
-        }
-    }
-
-    fn request(&self, page: u16, kind: Kind) -> Request<Empty<Bytes>> {
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = format!("/{page}").parse().unwrap_or_default();
-        let headers = request.headers_mut();
-        if let Ok(host) = HeaderValue::try_from(self.endpoint.to_string()) {
-            headers.insert(HOST, host);
-        }
-        if kind == Kind::OneShot {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        request
-    }
-}
-
-fn says_close<B>(response: &Response<B>) -> bool {
-    response.headers().get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+/// Ready when the clients are to come to an end.
+async fn told(stop: &mut Stop) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 #[cfg(test)]

@@ -7,13 +7,21 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::client::{Client, Kind};
+use super::client::{Client, Kind, Stop};
 use super::cluster::Cluster;
 use super::error::DemoError;
-use super::tally::{Counts, Tally};
+use super::tally::{ByProtocol, Tally};
 
 /// The clients on each node.
-const PER_NODE: [Kind; 2] = [Kind::OneShot, Kind::KeepAlive];
+const PER_NODE: [Kind; 7] = [
+    Kind::OneShot,
+    Kind::KeepAlive,
+    Kind::Grpc,
+    Kind::WebSocket,
+    Kind::WebSocket,
+    Kind::Events,
+    Kind::Events,
+];
 
 /// Clients that send requests until they are stopped.
 #[derive(Debug)]
@@ -32,20 +40,21 @@ impl Load {
         let mut clients = JoinSet::new();
         for node in cluster.nodes() {
             for kind in PER_NODE {
-                let client = Client::new(node.clone(), kind, rng.fork());
-                clients.spawn(work(client, Arc::clone(&tally), stop.subscribe()));
+                for client in Client::of_kind(kind, &node, &mut rng) {
+                    clients.spawn(work(client, Arc::clone(&tally), stop.subscribe()));
+                }
             }
         }
         Self { clients, stop, tally }
     }
 
     /// What became of the requests so far.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> ByProtocol {
         self.tally.counts()
     }
 
     /// Lets every client finish its request, and counts.
-    pub(super) async fn stop(mut self) -> Result<Counts, DemoError> {
+    pub(super) async fn stop(mut self) -> Result<ByProtocol, DemoError> {
         self.stop.send_replace(true);
         while let Some(client) = self.clients.join_next().await {
             client.map_err(|error| DemoError::Client(error.into()))??;
@@ -54,13 +63,10 @@ impl Load {
     }
 }
 
-async fn work(
-    mut client: Client,
-    tally: Arc<Tally>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), DemoError> {
+async fn work(mut client: Client, tally: Arc<Tally>, mut stop: Stop) -> Result<(), DemoError> {
     while timeout(client.think(), stop.wait_for(|stop| *stop)).await.is_err() {
-        tally.count(client.request().await.map_err(DemoError::Client)?);
+        let outcome = client.run(&mut stop).await.map_err(DemoError::Client)?;
+        tally.count(client.protocol(), outcome);
     }
     Ok(())
 }

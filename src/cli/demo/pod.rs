@@ -20,7 +20,7 @@ use super::strategy::{PRE_STOP_SLEEP, Strategy};
 use crate::cli::client::AdminUrl;
 
 /// The pods' terminationGracePeriodSeconds.
-pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(12);
+pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(9);
 /// What the kubelet grants a container after its hook, however little is left.
 const GRACE_MIN: Duration = Duration::from_secs(2);
 /// A pod that is not ready by then never will be.
@@ -30,7 +30,7 @@ const PROBE_PERIOD: Duration = Duration::from_millis(20);
 
 /// The drain's times for a cluster in which an endpoint change takes up to about five seconds.
 const EBB_FLAGS: [(&str, &str); 4] =
-    [("--app-shutdown", "2s"), ("--lame-duck-min", "2s"), ("--lame-duck-max", "8s"), ("--quiet", "2500ms")];
+    [("--app-shutdown", "1s"), ("--lame-duck-min", "2s"), ("--lame-duck-max", "5500ms"), ("--quiet", "2s")];
 
 /// A running pod.
 #[derive(Debug)]

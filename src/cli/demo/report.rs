@@ -4,14 +4,20 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
+use super::client::Protocol;
 use super::delays::{DISTRIBUTION, Distribution, seconds};
 use super::pod::GRACE_PERIOD;
 use super::rollout::{Outcome, Plan, Replaced};
 use super::strategy::{PRE_STOP_SLEEP, Strategy};
+use super::tally::Counts;
 use super::{NODES, PODS};
 
 /// How wide the first column of the table is.
 const TITLE: usize = 33;
+/// How wide a protocol's column is.
+const PROTOCOL: usize = 15;
+/// How wide the last column is.
+const SECONDS: usize = 7;
 
 /// Everything that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -54,8 +60,10 @@ impl Display for Intro<'_> {
         write!(
             f,
             "A rolling update of {PODS} pods under load, once for each way to end a pod, with real processes,\n\
-             sockets and signals. The {NODES} nodes of the cluster learn of a change one by one; until then\n\
-             their clients send new connections to the old pod as well. Each node's delay is drawn from\n\
+             sockets and signals. Each of {NODES} nodes has clients of HTTP/1.1 (a new connection each time, or a\n\
+             kept one), gRPC (calls and streams), WebSockets and server-sent events; some of the last two never\n\
+             leave by themselves. The nodes learn of a change one by one; until then their clients make new\n\
+             connections to the old pod as well. Each node's delay is drawn from\n\
              {DISTRIBUTION} (--seed {} draws the same again).\n\
              A cluster of 100 nodes takes 1.5 s (median) to 6.8 s (99%), and the usual preStop sleep is\n\
              5 s: both are scaled to 60% here.\n\n",
@@ -82,16 +90,22 @@ pub(super) struct Table<'a> {
 
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads = ["requests", "refused", "reset", "cut", "errors", "failed", "s/pod"];
         write!(f, "{:TITLE$}", "when a pod is deleted")?;
-        heads.iter().try_for_each(|head| write!(f, "{head:>9}"))?;
-        writeln!(f)?;
-        writeln!(f, "{}", "─".repeat(TITLE + heads.len() * 9))?;
+        Protocol::ALL.iter().try_for_each(|protocol| write!(f, "{:>PROTOCOL$}", protocol.title()))?;
+        writeln!(f, "{:>SECONDS$}", "s/pod")?;
+        writeln!(f, "{}", "─".repeat(TITLE + Protocol::ALL.len() * PROTOCOL + SECONDS))?;
         self.outcomes.iter().try_for_each(|outcome| self.row(f, outcome))?;
-        writeln!(f)?;
         f.write_str(
-            "refused: no connection; reset: it ended before the response began; cut: in the middle of the\n\
-             response; errors: a wrong answer or none in time; s/pod: from its deletion until it is gone\n",
+            "\nfailed, of all: HTTP/1.1 requests, gRPC calls (unary and streams), WebSocket connections, streams\n\
+             of server-sent events; s/pod: seconds from a pod's deletion until it is gone\n\n",
+        )?;
+        write!(f, "{:TITLE$}", "how they failed")?;
+        ["refused", "reset", "cut", "errors"].iter().try_for_each(|head| write!(f, "{head:>PROTOCOL$}"))?;
+        writeln!(f)?;
+        self.outcomes.iter().try_for_each(|outcome| kinds(f, outcome))?;
+        f.write_str(
+            "\nrefused: no connection; reset: it ended before the response began; cut: in the middle of the\n\
+             response, or a WebSocket without a Close frame; errors: a wrong answer or none in time\n",
         )?;
         self.outcomes.iter().try_for_each(|outcome| killed(f, outcome))?;
         self.outcomes.iter().try_for_each(|outcome| measured(f, outcome))
@@ -100,18 +114,27 @@ impl Display for Table<'_> {
 
 impl Table<'_> {
     fn row(&self, f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
-        let counts = outcome.counts;
         write!(f, "{:TITLE$}", outcome.strategy.title())?;
-        for count in [counts.requests, counts.refused, counts.reset, counts.cut, counts.errors] {
-            write!(f, "{:>9}", grouped(count))?;
+        for counts in outcome.protocols.each() {
+            let (start, end) = match (self.color, counts.failed) {
+                (false, _) => ("", ""),
+                (true, 0) => ("\x1b[1;32m", "\x1b[0m"),
+                (true, _) => ("\x1b[1;31m", "\x1b[0m"),
+            };
+            let text = format!("{} of {}", grouped(counts.failed), grouped(counts.requests));
+            write!(f, "{start}{text:>PROTOCOL$}{end}")?;
         }
-        let (start, end) = match (self.color, counts.failed) {
-            (false, _) => ("", ""),
-            (true, 0) => ("\x1b[1;32m", "\x1b[0m"),
-            (true, _) => ("\x1b[1;31m", "\x1b[0m"),
-        };
-        writeln!(f, "{start}{:>9}{end}{:>9.1}", grouped(counts.failed), outcome.seconds_per_pod)
+        writeln!(f, "{:>SECONDS$.1}", outcome.seconds_per_pod)
     }
+}
+
+fn kinds(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
+    let Counts { refused, reset, cut, errors, .. } = outcome.total;
+    write!(f, "{:TITLE$}", outcome.strategy.title())?;
+    for count in [refused, reset, cut, errors] {
+        write!(f, "{:>PROTOCOL$}", grouped(count))?;
+    }
+    writeln!(f)
 }
 
 /// Pods that did not end in time would explain a lot.

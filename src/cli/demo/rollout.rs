@@ -13,11 +13,11 @@ use super::load::Load;
 use super::pod::{DrainReport, Pod, PodNetwork};
 use super::progress::Progress;
 use super::strategy::Strategy;
-use super::tally::Counts;
+use super::tally::{ByProtocol, Counts};
 use super::{NODES, PODS};
 
 /// Clients work this long before the first pod is replaced.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_millis(500);
 /// ...and this long after the last node has learned of a replacement.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -34,8 +34,10 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Outcome {
     pub(super) strategy: Strategy,
+    /// Everything together.
     #[serde(flatten)]
-    pub(super) counts: Counts,
+    pub(super) total: Counts,
+    pub(super) protocols: ByProtocol,
     pub(super) seconds_per_pod: f64,
     pub(super) pods: Vec<Replaced>,
 }
@@ -62,15 +64,15 @@ pub(super) async fn roll(
 ) -> Result<Outcome, DemoError> {
     let mut rollout = Rollout::start(strategy, plan.seed).await?;
     let waiting = || "warming up".to_owned();
-    progress.during(waiting, || rollout.load.counts(), sleep(WARM_UP)).await;
+    progress.during(waiting, || rollout.load.counts().total(), sleep(WARM_UP)).await;
     let mut replaced = Vec::with_capacity(PODS);
     for (pod, delays) in plan.delays.iter().enumerate() {
         replaced.push(rollout.replace(pod, delays, progress).await?);
     }
-    let counts = rollout.load.stop().await?;
+    let protocols = rollout.load.stop().await?;
     let mean = replaced.iter().map(|pod| pod.seconds).sum::<f64>() / PODS as f64;
     let seconds_per_pod = seconds(Duration::from_secs_f64(mean));
-    Ok(Outcome { strategy, counts, seconds_per_pod, pods: replaced })
+    Ok(Outcome { strategy, total: protocols.total(), protocols, seconds_per_pod, pods: replaced })
 }
 
 /// A rolling update under way.
@@ -117,14 +119,14 @@ impl Rollout {
             let informed = self.cluster.informed(&endpoints);
             format!("pod {}/{PODS} {}{}", pod + 1, "●".repeat(informed), "○".repeat(NODES - informed))
         };
-        let (terminated, propagated) = progress.during(label, || self.load.counts(), changes).await?;
+        let (terminated, propagated) = progress.during(label, || self.load.counts().total(), changes).await?;
         let replaced = Replaced {
             seconds: seconds(terminated.took),
             propagation_seconds: seconds(propagated),
             killed: terminated.killed,
             drain: terminated.drain,
         };
-        progress.replaced(pod, &replaced, self.load.counts());
+        progress.replaced(pod, &replaced, self.load.counts().total());
         Ok(replaced)
     }
 }

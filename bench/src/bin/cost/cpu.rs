@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ebb_bench::peer::{Kind, Peer};
+use ebb_bench::http2::{self, Call};
+use ebb_bench::peer::{Kind, Peer, Serve};
 use ebb_bench::table::{Table, median};
 use ebb_bench::usage::{cpu, family};
 use ebb_bench::{App, Load, Origin, Running};
@@ -13,7 +14,7 @@ use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use crate::{Args, Generator, setup, version};
+use crate::{Args, Generator, peers, setup, version};
 
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -32,51 +33,52 @@ struct Turn {
     rate: f64,
 }
 
-pub(crate) async fn measure(args: &Args) -> io::Result<()> {
-    let generator = match args.load {
-        Some(generator) => generator,
-        None if Command::new("wrk").arg("-v").output().await.is_ok() => Generator::Wrk,
-        None => Generator::Own,
+pub(crate) async fn measure(args: &Args, serve: &Serve) -> io::Result<()> {
+    let generator = match (serve, args.load) {
+        (Serve::Http1, Some(generator)) => generator,
+        (Serve::Http1, None) if Command::new("wrk").arg("-v").output().await.is_ok() => Generator::Wrk,
+        _ => Generator::Own,
     };
     let load = match generator {
         Generator::Wrk => version(Path::new("wrk"), "-v").await,
         Generator::Own => "the client of this crate".to_owned(),
     };
-    let mut turns: Vec<Vec<Turn>> = args.peers.iter().map(|_| Vec::new()).collect();
+    let clients = match serve {
+        Serve::Http1 => format!("{} keep-alive connections, HTTP/1.1", args.connections),
+        _ => format!(
+            "{} connections with {} streams each, HTTP/2 on both sides",
+            args.h2_connections, args.streams
+        ),
+    };
+    let peers = peers(args, serve);
+    let mut turns: Vec<Vec<Turn>> = peers.iter().map(|_| Vec::new()).collect();
     for round in 0..args.rounds {
-        for n in 0..args.peers.len() {
+        for n in 0..peers.len() {
             // Each begins a round in turn, so that none always follows the same other one.
-            let i = (round + n) % args.peers.len();
-            let turn = turn(args, args.peers[i], generator).await?;
-            let name = args.peers[i].name();
+            let i = (round + n) % peers.len();
+            let turn = turn(args, peers[i], generator, serve).await?;
+            let name = peers[i].name();
             eprintln!("round {}, {name}: {:.1} us, {:.0} requests/s", round + 1, turn.micros, turn.rate);
             turns[i].push(turn);
         }
     }
     println!(
-        "CPU: {} keep-alive connections, HTTP/1.1, {} byte bodies, {} workers; {} rounds of {} s; load: {load}\n",
-        args.connections, args.body, args.workers, args.rounds, args.seconds
+        "CPU: {clients}, {} byte bodies, {} workers; {} rounds of {} s; load: {load}\n",
+        args.body, args.workers, args.rounds, args.seconds
     );
-    print!("{}", table(args, &turns));
+    print!("{}", table(&peers, &turns));
     Ok(())
 }
 
-fn table(args: &Args, turns: &[Vec<Turn>]) -> Table {
+fn table(peers: &[Kind], turns: &[Vec<Turn>]) -> Table {
     let mut table =
         Table::new(&["proxy", "us per request", "min-max", "times HAProxy", "min-max", "requests/s"]);
-    let base = args.peers.iter().position(|kind| *kind == Kind::Haproxy);
-    for (kind, own) in args.peers.iter().zip(turns) {
+    let base = peers.iter().position(|kind| *kind == Kind::Haproxy);
+    for (kind, own) in peers.iter().zip(turns) {
         let micros: Vec<f64> = own.iter().map(|turn| turn.micros).collect();
         let rates: Vec<f64> = own.iter().map(|turn| turn.rate).collect();
-        // Within a round both ran on the same machine in the same mood.
-        let ratios: Vec<f64> = base.map_or_else(Vec::new, |base| {
-            own.iter().zip(&turns[base]).map(|(turn, haproxy)| turn.micros / haproxy.micros).collect()
-        });
-        let (median_ratio, ratio_spread) = if ratios.is_empty() {
-            ("-".to_owned(), "-".to_owned())
-        } else {
-            (format!("{:.2}", median(&ratios)), spread(&ratios, 2))
-        };
+        let (median_ratio, ratio_spread) =
+            ratios(&micros, base.map(|base| turns[base].iter().map(|turn| turn.micros)));
         table.row(vec![
             kind.name().to_owned(),
             format!("{:.1}", median(&micros)),
@@ -89,17 +91,25 @@ fn table(args: &Args, turns: &[Vec<Turn>]) -> Table {
     table
 }
 
-fn spread(values: &[f64], digits: usize) -> String {
+/// The median of a proxy's ratios to HAProxy, and their range. Within a round both ran on the same machine in the same
+/// mood.
+pub(crate) fn ratios(own: &[f64], base: Option<impl Iterator<Item = f64>>) -> (String, String) {
+    let Some(base) = base else { return ("-".to_owned(), "-".to_owned()) };
+    let ratios: Vec<f64> = own.iter().zip(base).map(|(own, base)| own / base).collect();
+    (format!("{:.2}", median(&ratios)), spread(&ratios, 2))
+}
+
+pub(crate) fn spread(values: &[f64], digits: usize) -> String {
     let min = values.iter().copied().fold(f64::INFINITY, f64::min);
     let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     format!("{min:.digits$}-{max:.digits$}")
 }
 
-async fn turn(args: &Args, kind: Kind, generator: Generator) -> io::Result<Turn> {
+async fn turn(args: &Args, kind: Kind, generator: Generator, serve: &Serve) -> io::Result<Turn> {
     let origin = Origin::start(App { body: args.body, ..App::default() })?;
-    let peer = Peer::start(&setup(args, kind, &origin)?).await?;
+    let peer = Peer::start(&setup(args, kind, origin.addr(), serve)?).await?;
     let length = Duration::from_secs(args.seconds);
-    let load = Generating::start(args, generator, &peer)?;
+    let load = Generating::start(args, generator, &peer, serve)?;
     sleep(WARM_UP).await;
     let pids = family(peer.pid());
     let (start, cpu_before, served_before) = (Instant::now(), cpu(&pids)?, origin.served());
@@ -118,7 +128,13 @@ enum Generating {
 }
 
 impl Generating {
-    fn start(args: &Args, generator: Generator, peer: &Peer) -> io::Result<Self> {
+    fn start(args: &Args, generator: Generator, peer: &Peer, serve: &Serve) -> io::Result<Self> {
+        if let Serve::Http2 = serve {
+            let (connections, streams, call) = (args.h2_connections, args.streams, Call::Get(args.body));
+            let think = Duration::ZERO;
+            let load = http2::Load { addr: peer.addr(), call, connections, streams, one_shot: false, think };
+            return Ok(Self::Own(load.start()));
+        }
         if generator == Generator::Own {
             let load =
                 Load { one_shot: 0, keep_alive: args.connections, ..Load::new(peer.addr(), args.body) };

@@ -2,26 +2,27 @@
 #![allow(clippy::print_stdout, reason = "the tables are what this prints")]
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use ebb_bench::Origin;
-use ebb_bench::peer::{Kind, Setup};
+use ebb_bench::peer::{Kind, Serve, Setup};
 use tokio::process::Command;
 
 mod cpu;
 mod memory;
 mod start;
+mod tcp;
 
 /// Measures what a proxy costs, ebb and its peers in alternation
 #[derive(Debug, Parser)]
 struct Args {
     /// What to measure
-    #[arg(long, default_value = "cpu,memory,start", value_delimiter = ',')]
+    #[arg(long, default_value = "cpu,h2,tcp,memory,memory-h2,start", value_delimiter = ',')]
     only: Vec<Part>,
 
-    /// Which proxies, in turn; ratios are against haproxy
+    /// Which proxies, in turn; ratios are against haproxy, and nginx is measured with HTTP/1.1 only
     #[arg(long, default_value = "ebb,haproxy,nginx", value_delimiter = ',')]
     peers: Vec<Kind>,
 
@@ -33,11 +34,11 @@ struct Args {
     #[arg(long)]
     ebb: Option<PathBuf>,
 
-    /// CPU: how often each proxy has its turn
+    /// CPU, HTTP/2, TCP: how often each proxy has its turn
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 
-    /// CPU: how long a turn is, after a second of warm-up
+    /// CPU, HTTP/2, TCP: how long a turn is, after a second of warm-up
     #[arg(long, default_value_t = 4)]
     seconds: u64,
 
@@ -49,7 +50,15 @@ struct Args {
     #[arg(long, default_value_t = 64)]
     connections: usize,
 
-    /// CPU: bytes in a response's body
+    /// HTTP/2: connections
+    #[arg(long, default_value_t = 8)]
+    h2_connections: usize,
+
+    /// HTTP/2: requests at a time on each connection
+    #[arg(long, default_value_t = 16)]
+    streams: usize,
+
+    /// CPU, HTTP/2: bytes in a response's body
     #[arg(long, default_value_t = 128)]
     body: usize,
 
@@ -65,10 +74,16 @@ struct Args {
 /// One of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Processor time per request.
+    /// Processor time per request of HTTP/1.1.
     Cpu,
-    /// Memory when idle, and per idle connection.
+    /// Processor time per request of HTTP/2.
+    H2,
+    /// Bytes of TCP per second of processor time, and processor time per round trip.
+    Tcp,
+    /// Memory when idle, and per idle connection of HTTP/1.1.
     Memory,
+    /// Memory per idle connection of HTTP/2.
+    MemoryH2,
     /// From exec to the first accepted connection.
     Start,
 }
@@ -105,18 +120,27 @@ async fn measure(args: &Args) -> io::Result<()> {
     for part in &args.only {
         println!();
         match part {
-            Part::Cpu => cpu::measure(args).await?,
-            Part::Memory => memory::measure(args).await?,
+            Part::Cpu => cpu::measure(args, &Serve::Http1).await?,
+            Part::H2 => cpu::measure(args, &Serve::Http2).await?,
+            Part::Tcp => tcp::measure(args).await?,
+            Part::Memory => memory::measure(args, &Serve::Http1).await?,
+            Part::MemoryH2 => memory::measure(args, &Serve::Http2).await?,
             Part::Start => start::measure(args).await?,
         }
     }
     Ok(())
 }
 
+/// The proxies that can be measured so.
+fn peers(args: &Args, serve: &Serve) -> Vec<Kind> {
+    let all = args.peers.iter().copied();
+    all.filter(|kind| *kind != Kind::Nginx || matches!(serve, Serve::Http1)).collect()
+}
+
 /// How one of the proxies is to be run in front of this app.
-fn setup(args: &Args, kind: Kind, origin: &Origin) -> io::Result<Setup> {
+fn setup(args: &Args, kind: Kind, upstream: SocketAddr, serve: &Serve) -> io::Result<Setup> {
     let ebb = binary(args, Kind::Ebb)?;
-    Ok(Setup { kind, upstream: origin.addr(), workers: args.workers, ebb, unprivileged: false })
+    Ok(Setup { kind, upstream, workers: args.workers, ebb, unprivileged: false, serve: serve.clone() })
 }
 
 fn binary(args: &Args, kind: Kind) -> io::Result<PathBuf> {

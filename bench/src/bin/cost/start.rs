@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use ebb_bench::peer::Kind;
+use ebb_bench::peer::{Kind, Serve};
 use ebb_bench::table::{Table, median};
 use ebb_bench::{App, Origin};
 use tokio::time::Instant;
@@ -34,7 +34,7 @@ pub(crate) async fn measure(args: &Args) -> io::Result<()> {
 /// Files are written before the clock starts; then connects without a pause, which costs a processor, but a
 /// timer would cost precision.
 fn once(args: &Args, kind: Kind, origin: &Origin) -> io::Result<Duration> {
-    let prepared = setup(args, kind, origin)?.prepare()?;
+    let prepared = setup(args, kind, origin.addr(), &Serve::Http1)?.prepare()?;
     let addr = prepared.addr();
     let start = Instant::now();
     let peer = prepared.spawn()?;

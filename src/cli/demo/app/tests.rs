@@ -6,6 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::super::events::event;
+use super::super::frames::{Frame, Opcode, Socket};
+use super::super::messages::{Messages, REPEAT, framed};
 use super::super::page::content;
 use super::*;
 
@@ -81,4 +84,66 @@ async fn what_is_no_page_is_not_found() {
     let mut status = [0; 12];
     stream.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 404");
+}
+
+/// Sends the handshake of a WebSocket.
+async fn open_websocket(addr: SocketAddr) -> Socket<TcpStream> {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = "GET /echo HTTP/1.1\r\nHost: app\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    Socket::client(stream, bytes::BytesMut::new())
+}
+
+#[tokio::test]
+async fn a_websocket_sends_back_what_it_gets_and_says_goodbye() {
+    let (addr, _stop, _app) = start().await;
+    let mut socket = open_websocket(addr).await;
+    let message = Frame { fin: true, opcode: Opcode::Binary, payload: content(5) };
+    socket.write(&message).await.unwrap();
+    assert_eq!(socket.read().await.unwrap(), message);
+    socket.write(&Frame::close(1000)).await.unwrap();
+    assert_eq!(socket.read().await.unwrap(), Frame::close(1000));
+    socket.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_websocket_and_a_stream_of_events_are_cut_when_the_time_is_up() {
+    let (addr, stop, app) = start().await;
+    let mut socket = open_websocket(addr).await;
+    let mut events = TcpStream::connect(addr).await.unwrap();
+    events.write_all(b"GET /events HTTP/1.1\r\nHost: app\r\nLast-Event-ID: 7\r\n\r\n").await.unwrap();
+    let mut seen = vec![events.read_u8().await.unwrap()];
+    stop.send(()).unwrap();
+    assert!(socket.read().await.is_err());
+    events.read_to_end(&mut seen).await.unwrap();
+    let seen = String::from_utf8(seen).unwrap();
+    assert!(seen.contains("content-type: text/event-stream") && seen.contains(&event(8)), "{seen}");
+    assert!(!seen.ends_with("\r\n0\r\n\r\n"), "{seen}");
+    app.await.unwrap();
+}
+
+/// A call under way when the app is told to end is finished, and the client is told to go.
+#[tokio::test]
+async fn grpc_calls_are_finished_and_the_client_is_told() {
+    let (addr, stop, app) = start().await;
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://app{REPEAT}")).body(()).unwrap();
+    let (response, mut body) = client.send_request(request, false).unwrap();
+    body.send_data(framed(b"\x05five times"), true).unwrap();
+    let mut messages = Messages::new(response.await.unwrap().into_body());
+    stop.send(()).unwrap();
+    for _ in 0..5 {
+        assert_eq!(messages.next().await.unwrap().unwrap(), "\x05five times");
+    }
+    assert_eq!(messages.next().await.unwrap(), None);
+    assert_eq!(messages.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    assert!(client.ready().await.unwrap_err().is_go_away());
+    app.await.unwrap();
 }
