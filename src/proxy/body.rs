@@ -82,7 +82,7 @@ impl Body {
 
     /// Something of it could not be sent: it does not end as if it were whole.
     pub fn damaged(&mut self) {
-        if self.ending == Ending::Clean {
+        if matches!(self.ending, Ending::Clean) {
             self.ending = Ending::Cut;
         }
     }
