@@ -22,8 +22,7 @@ TIMES = ["--grace-period", "10s", "--app-shutdown", "1s", "--lame-duck-min", "2s
 TIMES += ["--quiet", "1s"]
 
 ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
-# A list of addresses would make an `:authority` with a percent sign, which is none (RFC 3986, section 3.2) and is
-# refused by ebb, as by every server that takes the field apart.
+# A list of addresses would make an `:authority` with a percent sign, which ebb refuses.
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.default_authority", "talk")]
 FOREVER = talk.Say(count=0, pause_ms=20)
 

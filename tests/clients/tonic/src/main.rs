@@ -1,7 +1,7 @@
 //! A tonic client and server on both sides of ebb: no call fails when a pod goes away.
 //!
 //! tonic repeats nothing by itself, not even a call that has never left it: at a GOAWAY it fails those that wait in
-//! its own queue, whatever server says so. Here they are made again, as gRPC has it for them ("transparent
+//! its own queue. Here they are made again, as gRPC has it for them ("transparent
 //! retries"), and counted. That they had not left is proved by the apps: they answer each call once.
 #![allow(clippy::print_stdout, reason = "the results are what this prints")]
 
