@@ -219,6 +219,9 @@ impl Mux {
                 }
                 continue;
             }
+            if self.is_not_spoken() {
+                return Err(NoConn::NotSpoken); // found out since this request was taken
+            }
             let attempt = Attempt::begin(self);
             // Boxed: it is rare, and would make the future of every request larger.
             let connected = Box::pin(self.connect()).await;
@@ -265,12 +268,12 @@ impl Mux {
         });
         match timeout(limit, greeting).await {
             Ok(Greeted::Yes) => {}
-            Ok(Greeted::Http1) => return Err(self.cannot_speak()),
+            // An app that knows HTTP/1.1 only may answer without a status line, as Python's `http.server` does.
+            Ok(Greeted::Http1 | Greeted::Other) => return Err(self.cannot_speak()),
             // Closed without a word: what an app does that knows HTTP/1.1 only, or one that is going away, so this says
             // nothing about the next request.
             Ok(Greeted::NotYet) if self.config.protocol.is_none() => return Err(NoConn::NotSpoken),
             Ok(Greeted::NotYet) => return Err(NoConn::Failed(UpstreamFailure::Reset)),
-            Ok(Greeted::Other) => return Err(NoConn::Failed(UpstreamFailure::Invalid)),
             Err(_) => return Err(NoConn::Failed(UpstreamFailure::Timeout)),
         }
         let conn = Rc::new(Conn {

@@ -144,7 +144,8 @@ async fn a_silent_peer_does_not_hold_a_drain() {
 #[tokio::test]
 async fn lame_duck_tells_them_one_after_the_other() {
     let app = App::hello();
-    let flags = ["--grace-period", "30s", "--lame-duck-min", "5s", "--lame-duck-max", "6s"];
+    // Each worker spreads its own.
+    let flags = ["--workers", "1", "--grace-period", "30s", "--lame-duck-min", "5s", "--lame-duck-max", "6s"];
     let ebb = Ebb::start_with(&app, &flags).await;
     let mut clients = Vec::new();
     for _ in 0..6 {
@@ -155,17 +156,19 @@ async fn lame_duck_tells_them_one_after_the_other() {
     let start = Instant::now();
     let hook = ebb.drain().await;
     ebb.phase("lame-duck").await;
-    let mut newcomer = Http2Client::connect(ebb.addr()).await;
-    let came = Instant::now();
-    assert_eq!(newcomer.get("/").await.status, 200);
+    let newcomer = async {
+        // The worker has heard of the drain when the first is told.
+        let_time_pass(Duration::from_millis(800)).await;
+        let mut newcomer = Http2Client::connect(ebb.addr()).await;
+        let came = Instant::now();
+        assert_eq!(newcomer.get("/").await.status, 200);
+        newcomer.ended().await.unwrap();
+        came.elapsed()
+    };
     let told = clients.iter_mut().map(|client| async {
         client.ended().await.unwrap();
         start.elapsed()
     });
-    let newcomer = async {
-        newcomer.ended().await.unwrap();
-        came.elapsed()
-    };
     let (mut told, newcomer) = tokio::join!(futures_util::future::join_all(told), newcomer);
     assert!(newcomer > Duration::from_millis(950) && newcomer < Duration::from_millis(2500), "{newcomer:?}");
     told.sort();

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::support::frames::{self, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, OK, RST_STREAM};
 use crate::support::http2::{self, Http2App, Http2Client, answer, post};
-use crate::support::{Ebb, within};
+use crate::support::{Client, Ebb, within};
 
 /// Answers one call and returns what the client got.
 async fn get_once(client: &mut Http2Client, app: &mut Http2App) -> Vec<u8> {
@@ -213,23 +213,52 @@ async fn an_app_that_only_closes() {
     assert_eq!(answer(response).await.unwrap().body, b"new");
 }
 
-/// Guards: an app that speaks neither.
+/// Guards: an app that does not understand the preface may say so in any way; what it says to HTTP/1.1 counts, and it
+/// is not asked in HTTP/2 again.
 #[tokio::test]
-async fn an_app_that_speaks_something_else() {
+async fn an_app_that_answers_the_preface_without_a_status_line() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let ebb = Ebb::start_at(listener.local_addr().unwrap(), &["--connect-timeout", "500ms"]).await;
+    let ebb = Ebb::start_at(listener.local_addr().unwrap(), &["--workers", "1"]).await;
     let mut client = Http2Client::connect(ebb.addr()).await;
     let response = client.begin("/").await;
-    let (mut app, _) = within("ebb to connect", listener.accept()).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut app, b"220 mail.test ESMTP ready\r\n").await.unwrap();
-    let reply = answer(response).await.unwrap();
-    assert_eq!((reply.status, reply.field("ebb-error")), (502, "upstream-invalid"));
-    // One that says nothing at all.
-    let response = client.begin("/").await;
-    let _app = within("ebb to connect", listener.accept()).await.unwrap();
-    let reply = answer(response).await.unwrap();
-    assert_eq!((reply.status, reply.field("ebb-error")), (504, "upstream-timeout"));
-    ebb.until_metric(&["ebb_upstream_connections"], 0.0).await;
+    let (first, _) = within("HTTP/2", listener.accept()).await.unwrap();
+    let mut first = Client::over(first);
+    first.send("<!DOCTYPE HTML>\n<p>Error code: 505</p>\n").await;
+    for response in [response, client.begin("/").await] {
+        let (second, _) = within("HTTP/1.1", listener.accept()).await.unwrap();
+        let mut second = Client::over(second);
+        assert_eq!(second.head().await.start, "GET / HTTP/1.1");
+        second.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nold").await;
+        assert_eq!(answer(response).await.unwrap().body, b"old");
+    }
+}
+
+/// Guards: an app that speaks neither, whatever it is asked in; and one that says nothing.
+#[tokio::test]
+async fn an_app_that_speaks_something_else() {
+    for flags in [&[][..], &["--upstream-protocol", "h2c"]] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let flags = [&["--connect-timeout", "500ms"], flags].concat();
+        let ebb = Ebb::start_at(listener.local_addr().unwrap(), &flags).await;
+        let mut client = Http2Client::connect(ebb.addr()).await;
+        let response = client.begin("/").await;
+        let _app = within("ebb to connect", listener.accept()).await.unwrap();
+        let reply = answer(response).await.unwrap();
+        assert_eq!((reply.status, reply.field("ebb-error")), (504, "upstream-timeout"));
+        let response = client.begin("/").await;
+        let mail = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((app, _)) = listener.accept().await {
+                let mut app = Client::over(app);
+                app.send("220 mail.test ESMTP ready\r\n").await;
+                connections.push(app);
+            }
+        });
+        let reply = answer(response).await.unwrap();
+        assert_eq!(reply.status, 502, "{reply:?}");
+        mail.abort();
+        ebb.until_metric(&["ebb_upstream_connections"], 0.0).await;
+    }
 }
 
 /// Guards: an app that misspeaks HTTP/2 in the middle of it.

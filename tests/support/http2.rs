@@ -84,13 +84,6 @@ impl Http2Client {
         answer(response).await.expect("a response")
     }
 
-    /// Sends a request with a body and reads the response.
-    pub(crate) async fn post(&mut self, head: Request<()>, body: &[u8]) -> Answer {
-        let (response, mut stream) = self.send(head, false).await;
-        write(&mut stream, body, true).await.expect("to send a body");
-        answer(response).await.expect("a response")
-    }
-
     /// Waits for the connection's end.
     pub(crate) async fn ended(&mut self) -> Result<(), h2::Error> {
         within("the connection's end", &mut self.driver).await.expect("no panic")
