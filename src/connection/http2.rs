@@ -101,6 +101,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         budget: Budget::new(Instant::now()),
         events_end: false,
         last_words: false,
+        hurried: false,
         closing: false,
     };
     session.pings = session.connection.ping_pong();
@@ -161,6 +162,8 @@ struct Session<'a> {
     events_end: bool,
     /// The drain's deadline has come, and every stream has been asked for its last words.
     last_words: bool,
+    /// They have been asked not to wait for anything more.
+    hurried: bool,
     /// The last GOAWAY is on its way.
     closing: bool,
 }
@@ -184,6 +187,8 @@ impl Session<'_> {
         }
         if member.view().ended() && !self.last_words {
             self.say_last_words();
+        } else if member.view().hurries() && !std::mem::replace(&mut self.hurried, true) {
+            self.poll_all_streams();
         }
         // Told to go, a connection is looked at again and again.
         if !self.events_end

@@ -172,6 +172,12 @@ impl View {
         self.stage.get() >= Stage::Ended
     }
 
+    /// The deadline has passed, and half of the time for last words: do not wait for the rest of anything.
+    #[must_use]
+    pub fn hurries(&self) -> bool {
+        self.ended() && self.plan().is_some_and(|plan| Instant::now() >= plan.deadline + LAST_WORDS / 2)
+    }
+
     /// The time for last words has passed, too.
     #[must_use]
     pub fn cut(&self) -> bool {

@@ -153,10 +153,12 @@ impl HttpBody for Body {
             let whole = body.size_hint().exact().is_some();
             match this.ending {
                 Ending::Clean if !whole => return Poll::Ready(None),
-                Ending::Grpc(messages) if messages.is_between() => {
+                Ending::Grpc(messages)
+                    if messages.is_between() || this.guard.as_ref().is_some_and(Guard::hurries) =>
+                {
                     return Poll::Ready(this.end_grpc(Error::DrainDeadline));
                 }
-                // The rest of a message is waited for, until the connection is cut.
+                // The rest of a message is waited for, a little.
                 Ending::Grpc(_) => {}
                 _ => return Poll::Ready(Some(Err(BodyError::Deadline))),
             }

@@ -189,6 +189,10 @@ impl Guard {
     pub(super) fn deadline_passed(&self) -> bool {
         self.exchange.deadline_passed()
     }
+
+    pub(super) fn hurries(&self) -> bool {
+        self.exchange.view.hurries()
+    }
 }
 
 impl Drop for Guard {
