@@ -80,10 +80,12 @@ impl Body {
         Self::of(Kind::Upgrade(stream, unread))
     }
 
-    /// Something of it could not be sent: it does not end as if it were whole.
+    /// Something of it could not be sent: it does not end as if it were whole, and nothing more of it is waited for.
     pub fn damaged(&mut self) {
-        if matches!(self.ending, Ending::Clean) {
-            self.ending = Ending::Cut;
+        match &mut self.ending {
+            Ending::Clean => self.ending = Ending::Cut,
+            Ending::Grpc(messages) => *messages = Messages::default(),
+            Ending::Cut => {}
         }
     }
 

@@ -36,9 +36,11 @@ async fn last_words() {
     let (streaming, _stream) = client.send(grpc("/streaming"), false).await;
     let mut streaming_call = app.call().await;
     let mut streaming_out = streaming_call.begin_grpc();
-    streaming_out.send_data(Bytes::from("message"), false).unwrap();
+    // A whole message, as gRPC frames it.
+    let message = "\0\0\0\0\u{7}message";
+    streaming_out.send_data(Bytes::from(message), false).unwrap();
     let mut streaming = within("a head", streaming).await.unwrap().into_body();
-    assert_eq!(piece(&mut streaming).await.unwrap(), "message");
+    assert_eq!(piece(&mut streaming).await.unwrap(), message);
     let eventful = client.begin("/events").await;
     let mut eventful_call = app.call().await;
     let mut eventful_out = eventful_call.begin_with(events());
@@ -117,7 +119,7 @@ async fn a_client_that_reads_nothing() {
         let mut call = app.call().await;
         let mut out = if grpc_call { call.begin_grpc() } else { call.begin_with(events()) };
         // More than the client's window.
-        out.send_data(Bytes::from(vec![b'x'; 100_000]), false).unwrap();
+        out.send_data(Bytes::from(vec![1; 100_000]), false).unwrap();
         let body = within("a head", response).await.unwrap().into_body();
         bodies.push(body);
         calls.push((call, out));
