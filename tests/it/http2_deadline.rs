@@ -150,6 +150,8 @@ async fn a_client_whose_socket_is_full() {
     let ebb = Ebb::start_with(&app, &["--upstream-protocol", "http1", "--grace-period", "8s"]).await;
     // Windows that let everything through.
     let mut client = Frames::connect_with(ebb.addr(), &[(4, (1 << 31) - 1)]).await;
+    // And a socket that does not grow until it holds all of it.
+    socket2::SockRef::from(&client.tcp).set_recv_buffer_size(64 << 10).unwrap();
     client.send(8, 0, 0, &((1u32 << 31) - 1 - 65_535).to_be_bytes()).await;
     for stream in 0..100 {
         client.get(2 * stream + 1, "/").await;
