@@ -30,7 +30,7 @@ const PROBE_PERIOD: Duration = Duration::from_millis(20);
 
 /// The drain's times for a cluster in which an endpoint change takes up to about five seconds.
 const EBB_FLAGS: [(&str, &str); 4] =
-    [("--app-shutdown", "1s"), ("--lame-duck-min", "2s"), ("--lame-duck-max", "5500ms"), ("--quiet", "2s")];
+    [("--app-shutdown", "1s"), ("--lame-duck-min", "2s"), ("--lame-duck-max", "5500ms"), ("--quiet", "3s")];
 
 /// A running pod.
 #[derive(Debug)]
