@@ -13,13 +13,14 @@ use http_body::{Body, Frame, SizeHint};
 
 /// The largest window of a stream, in bytes: what may be under way on it. Larger ones help only where the round trip
 /// takes long; each stream may hold this much memory.
-pub const STREAM_WINDOW: u32 = 256 << 10;
+pub const STREAM_WINDOW: u32 = 128 << 10;
 
 /// What may wait on a stream for a socket that takes nothing, however large the windows of the other side are.
 pub const SEND_BUFFER: usize = 64 << 10;
 
-/// The window of all streams of a connection together.
-pub const CONNECTION_WINDOW: u32 = 1 << 20;
+/// The window of all streams of a client's connection together: so many uploads may be stuck in the app before others
+/// on the same connection are held up, and so much memory one client can take up.
+pub const CONNECTION_WINDOW: u32 = 32 * STREAM_WINDOW;
 
 /// Fields that HTTP/2 has no place for.
 const CONNECTION_SPECIFIC: [&str; 6] =

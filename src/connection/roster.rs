@@ -196,6 +196,8 @@ impl Seat {
             Stage::Quiet | Stage::Streams if self.told(view, now) => Some(Order::Tell),
             Stage::Quiet if age >= limits.idle_timeout => Some(Order::Close),
             Stage::Quiet | Stage::Streams if self.is_silent(limits, now) => Some(Order::Ping),
+            // One that has gone without a word should not hold a drain.
+            Stage::Leaving if !view.ended() && self.is_silent(limits, now) => Some(Order::Ping),
             Stage::Leaving if !view.ended() => Some(Order::Probe),
             // What the client has taken is watched closely: a drain may wait for nothing else.
             Stage::Lingering => Some(Order::Probe),

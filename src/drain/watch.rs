@@ -126,6 +126,9 @@ impl Drop for Guard {
 pub struct View {
     orders: Cell<Orders>,
     stage: Cell<Stage>,
+    /// When the deadline was seen to have passed. A worker that was held up gives its connections their last words all
+    /// the same.
+    ended_at: Cell<Option<Instant>>,
 }
 
 /// How far a drain's deadline is behind.
@@ -138,7 +141,7 @@ enum Stage {
 
 impl Default for View {
     fn default() -> Self {
-        Self { orders: Cell::new(Orders::SERVE), stage: Cell::new(Stage::Running) }
+        Self { orders: Cell::new(Orders::SERVE), stage: Cell::new(Stage::Running), ended_at: Cell::new(None) }
     }
 }
 
@@ -175,7 +178,7 @@ impl View {
     /// The deadline has passed, and half of the time for last words: do not wait for the rest of anything.
     #[must_use]
     pub fn hurries(&self) -> bool {
-        self.ended() && self.plan().is_some_and(|plan| Instant::now() >= plan.deadline + LAST_WORDS / 2)
+        self.ended() && self.ended_at.get().is_some_and(|ended| Instant::now() >= ended + LAST_WORDS / 2)
     }
 
     /// The time for last words has passed, too.
@@ -190,7 +193,7 @@ impl View {
         let deadline = self.plan()?.deadline;
         match self.stage.get() {
             Stage::Running => Some(deadline),
-            Stage::Ended => Some(deadline + LAST_WORDS),
+            Stage::Ended => Some(self.ended_at.get().unwrap_or(deadline) + LAST_WORDS),
             Stage::Cut => None,
         }
     }
@@ -201,7 +204,12 @@ impl View {
         if now < due {
             return false;
         }
-        self.stage.set(if self.ended() { Stage::Cut } else { Stage::Ended });
+        if self.ended() {
+            self.stage.set(Stage::Cut);
+        } else {
+            self.stage.set(Stage::Ended);
+            self.ended_at.set(Some(now));
+        }
         true
     }
 }
@@ -228,6 +236,17 @@ mod tests {
         assert_eq!(view.next_step(), None);
         view.set(Orders::SERVE);
         assert!(!view.ended());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_comes_late_still_leaves_time_for_last_words() {
+        let view = View::default();
+        let deadline = Instant::now();
+        view.set(orders(Phase::Draining, deadline));
+        let late = deadline + 2 * LAST_WORDS;
+        assert!(view.advance(late) && view.ended());
+        assert!(!view.advance(late) && !view.cut());
+        assert!(view.advance(late + LAST_WORDS) && view.cut());
     }
 
     #[tokio::test]
