@@ -76,7 +76,7 @@ async fn an_upload_is_not_held_up_by_an_unread_response() {
     let ebb = Ebb::start_at(Http2App::echo().await, &[]).await;
     let mut client = Http2Client::connect(ebb.addr()).await;
     // Below what the app's window and ours hold together.
-    let sent = pattern(200_000);
+    let sent = pattern(150_000);
     let (response, mut stream) = client.send(post("/echo"), false).await;
     http2::write(&mut stream, &sent, true).await.unwrap();
     assert!(answer(response).await.unwrap().body == sent);
@@ -240,7 +240,7 @@ async fn an_upload_outlives_its_client() {
         let mut ebb = Ebb::start_at(app.addr(), &[]).await;
         let mut client = Http2Client::connect(ebb.addr()).await;
         // More than the app's window and less than ours.
-        let sent = pattern(200_000);
+        let sent = pattern(150_000);
         let (response, mut stream) = client.send(post("/"), false).await;
         let mut call = app.call().await;
         http2::write(&mut stream, &sent, true).await.unwrap();
