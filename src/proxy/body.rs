@@ -4,12 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Version};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Error;
 use super::error::is_grpc;
-use super::events::{self, Events};
+use super::events::Events;
 use super::grpc::Messages;
 use super::in_flight::Guard;
 use crate::metrics::UpstreamFailure;
@@ -65,14 +66,17 @@ impl Body {
 
     /// The app's body, on its way to a client that speaks `version`.
     pub(super) fn app(body: ResponseBody, head: &HeaderMap, version: Version) -> Self {
-        let events = Events::of(head).filter(|_| body.size_hint().exact().is_none()).map(Box::new);
-        let ending = if version == Version::HTTP_2 && is_grpc(head) {
-            Ending::Grpc(Messages::default())
-        } else if has_no_end_of_its_own(head) {
-            Ending::Clean
-        } else {
-            Ending::Cut
-        };
+        let media_type = media_type(head);
+        let ending =
+            if version == Version::HTTP_2 && media_type.starts_with(b"application/grpc") && is_grpc(head) {
+                Ending::Grpc(Messages::default())
+            } else if has_no_end_of_its_own(media_type) {
+                Ending::Clean
+            } else {
+                Ending::Cut
+            };
+        let is_events = media_type.eq_ignore_ascii_case(EVENTS) && body.size_hint().exact().is_none();
+        let events = is_events.then(|| Box::new(Events::of(head)));
         Self { ending, events, ..Self::of(Kind::App(body)) }
     }
 
@@ -128,10 +132,19 @@ impl Body {
 /// Media types whose bodies are open-ended sequences of records: stopping between two chunks loses nothing
 /// that the client can't ask for again. Any other body is cut instead, because a terminal chunk would make
 /// half a document look whole (RFC 9112, section 8).
-fn has_no_end_of_its_own(head: &HeaderMap) -> bool {
-    const STREAMS: [&str; 4] =
-        ["text/event-stream", "application/x-ndjson", "application/json-seq", "multipart/x-mixed-replace"];
-    STREAMS.iter().any(|stream| events::is(head, stream))
+fn has_no_end_of_its_own(media_type: &[u8]) -> bool {
+    const STREAMS: [&[u8]; 4] =
+        [EVENTS, b"application/x-ndjson", b"application/json-seq", b"multipart/x-mixed-replace"];
+    STREAMS.iter().any(|stream| media_type.eq_ignore_ascii_case(stream))
+}
+
+/// Server-sent events.
+const EVENTS: &[u8] = b"text/event-stream";
+
+/// A head's media type without its parameters.
+fn media_type(head: &HeaderMap) -> &[u8] {
+    let value = head.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii()
 }
 
 impl HttpBody for Body {
@@ -212,9 +225,6 @@ impl HttpBody for Body {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-    use http::header::CONTENT_TYPE;
-
     use super::*;
 
     #[test]
@@ -222,12 +232,12 @@ mod tests {
         let ends = |content_type: &'static str| {
             let mut head = HeaderMap::new();
             head.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            has_no_end_of_its_own(&head)
+            has_no_end_of_its_own(media_type(&head))
         };
         assert!(ends("text/event-stream"));
         assert!(ends("Text/Event-Stream; charset=utf-8"));
         assert!(!ends("application/json"));
         assert!(!ends("text/event-streams"));
-        assert!(!has_no_end_of_its_own(&HeaderMap::new()));
+        assert!(!has_no_end_of_its_own(b""));
     }
 }

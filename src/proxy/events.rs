@@ -1,7 +1,7 @@
 //! Server-sent events: where one is over and the next has not begun, so that the stream may end there.
 
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_ENCODING;
 
 /// The last bytes of a stream that may tell of a blank line, CR LF CR LF being the longest: the first CR says
 /// nothing.
@@ -19,12 +19,12 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// If a response with this head is a stream of events.
-    pub(super) fn of(head: &HeaderMap) -> Option<Self> {
+    /// Of a response with this head, which is a stream of events.
+    pub(super) fn of(head: &HeaderMap) -> Self {
         let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
         let opaque = !head.get_all(CONTENT_ENCODING).iter().all(plain);
         // Before the first byte is as good a place to end as behind a blank line.
-        is(head, "text/event-stream").then_some(Self { place: None, opaque, tail: [b'\n'; TAIL] })
+        Self { place: None, opaque, tail: [b'\n'; TAIL] }
     }
 
     /// More of the stream.
@@ -44,16 +44,10 @@ impl Events {
     }
 }
 
-/// Whether a head has this media type.
-pub(super) fn is(head: &HeaderMap, media_type: &str) -> bool {
-    let value = head.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let essence = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
-    essence.eq_ignore_ascii_case(media_type.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
 
     use super::*;
 
@@ -63,7 +57,7 @@ mod tests {
         if let Some(encoding) = encoding {
             head.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
-        Events::of(&head).unwrap()
+        Events::of(&head)
     }
 
     fn is_between(text: &str) -> bool {
