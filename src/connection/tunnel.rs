@@ -193,7 +193,7 @@ impl<C: Side, A: Side> Tunnel<C, A> {
         match websocket.progress(now) {
             Progress::Over => Poll::Ready(Driven::SaidGoodbye),
             // The client has gone with its answer; the app may still want to give one.
-            Progress::UnderWay if websocket.has_said_goodbye() => Poll::Pending,
+            Progress::UnderWay if websocket.has_said_goodbye() && !self.relay.is_over() => Poll::Pending,
             Progress::UnderWay => driven,
             Progress::Impossible => {
                 self.websocket = None;
