@@ -142,12 +142,17 @@ impl WebSocket {
     /// Decides on the next bytes from one side.
     pub fn pass(&mut self, from: Side, chunk: &[u8]) -> Step {
         if from == Side::App {
-            return self.down.pass(chunk);
+            let step = self.down.pass(chunk);
+            if !self.down.is_followed() {
+                self.up.want_no_more();
+            }
+            return step;
         }
         self.client.heard = true;
         let step = self.up.pass(chunk);
-        if self.up.source_has_closed() {
-            // The app's own answer to that is better than ours, if it comes soon.
+        // The app's own answer to a Close is better than ours, if it comes soon; and who does not speak WebSocket
+        // gets none.
+        if self.up.source_has_closed() || !self.up.is_followed() {
             self.down.want_no_more();
         }
         step

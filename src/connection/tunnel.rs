@@ -4,6 +4,7 @@
 //! it has said before is still delivered to the other. What breaks off on one side breaks off on the other.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -192,7 +193,7 @@ impl<C: Side, A: Side> Tunnel<C, A> {
         match websocket.progress(now) {
             Progress::Over => Poll::Ready(Driven::SaidGoodbye),
             // The client has gone with its answer; the app may still want to give one.
-            Progress::UnderWay if websocket.has_said_goodbye() => Poll::Pending,
+            Progress::UnderWay if websocket.has_said_goodbye() && !self.relay.is_over() => Poll::Pending,
             Progress::UnderWay => driven,
             Progress::Impossible => {
                 self.websocket = None;
@@ -206,17 +207,25 @@ impl<C: Side, A: Side> Tunnel<C, A> {
 
 /// Resets one side, because the other has broken off: after it has taken what was sent to it before, which a RST would
 /// destroy.
-async fn part<S: Side>(member: &Member, side: S) {
+async fn part<S: Side>(member: &Member, mut side: S) {
     let start = Instant::now();
     member.seat.enter(Stage::Lingering, start);
-    let (mut left, mut since) = (i32::MAX, start);
+    let (mut left, mut since, mut flushed) = (i32::MAX, start, false);
     poll_fn(|cx| {
         // The roster looks at a lingering connection at every tick.
         member.seat.register(cx.waker());
         let now = Instant::now();
+        // Part of it may still be on our side of the socket.
+        if !flushed {
+            match Pin::new(&mut side).poll_flush(cx) {
+                Poll::Ready(Ok(())) => (flushed, left) = (true, i32::MAX),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+        }
         let untaken = side.tcp().map_or(0, |socket| match sys::health(socket).closed {
             true => 0,
-            false => sys::unacknowledged(socket),
+            false => sys::unacknowledged(socket).max(i32::from(!flushed)),
         });
         if untaken < left {
             (left, since) = (untaken, now);

@@ -438,3 +438,19 @@ proptest! {
         }
     }
 }
+
+/// Once one direction can't be followed, no Close that had to wait goes out in the other.
+#[test]
+fn what_is_no_websocket_gets_nothing_late() {
+    let (mut rig, now) = (Rig::default(), Instant::now());
+    let whole = message(Side::App);
+    let (half, rest) = whole.split_at(4);
+    rig.pass(Side::App, half);
+    rig.socket.tell();
+    rig.look(WRITTEN, now);
+    rig.pass(Side::Client, &[0xff; 20]);
+    assert!(!rig.socket.is_followed());
+    rig.pass(Side::App, rest);
+    rig.pass(Side::App, &whole);
+    assert_eq!(rig.take(Side::Client), [&whole[..], &whole].concat());
+}

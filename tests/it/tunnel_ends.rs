@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
+
+use crate::support::tls::TlsEbb;
 use crate::support::{App, Client, Ebb, End, Exchange, UnixApp, let_time_pass, within};
 
 const UPGRADE: &str =
@@ -72,4 +75,47 @@ async fn the_apps_reset_is_a_reset() {
     assert_eq!(within("half a message", client.wire.exactly(11)).await.unwrap(), b"half a mess");
     exchange.reset();
     assert_eq!(client.rest().await, (Vec::new(), End::Reset));
+}
+
+/// Guards: what is sealed for a client already, but has found no room in its socket, goes out before the app's reset is
+/// passed on.
+#[tokio::test]
+async fn last_words_over_tls_go_out_before_a_reset() {
+    const PIECE: usize = 16 << 10;
+    let mut app = App::scripted();
+    let ebb = TlsEbb::start(&app, &[]).await;
+    let to_client = &["ebb_tunnel_bytes_total{", "\"upgrade\"", "\"to_client\""];
+    let mut fits = None;
+    // The first one finds out how much goes into a client that does not read.
+    for _ in 0..2 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 << 10).unwrap();
+        let stream = within("connecting", socket.connect(ebb.ebb.addr())).await.unwrap();
+        let mut client = ebb.client_over(stream).await;
+        client.send(UPGRADE).await;
+        let mut exchange = app.request().await;
+        exchange.wire.send(SWITCHING).await.unwrap();
+        assert_eq!(client.head().await.status(), 101);
+        let before = ebb.ebb.metric(to_client).await;
+        let mut sent = 0;
+        while fits.is_none_or(|fits| sent < fits) {
+            exchange.wire.send([b'w'; PIECE]).await.unwrap();
+            let mut looks = 0..50;
+            while ebb.ebb.metric(to_client).await - before < (sent + PIECE) as f64 && looks.next().is_some() {
+                let_time_pass(Duration::from_millis(2)).await;
+            }
+            if fits.is_none() && looks.is_empty() {
+                break;
+            }
+            sent += PIECE;
+        }
+        if fits.replace(sent).is_some() {
+            exchange.reset();
+            let_time_pass(Duration::from_millis(300)).await;
+            within("the last words", client.wire.discard(sent as u64))
+                .await
+                .expect("the last words are lost");
+            assert_ne!(client.rest().await, (Vec::new(), End::Fin));
+        }
+    }
 }

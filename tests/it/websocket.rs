@@ -464,3 +464,24 @@ async fn no_frame_is_damaged_under_load() {
     assert!(frames.iter().sum::<u32>() > 4 * CLIENTS, "no load: {frames:?}");
     assert_ended(&hook.report().await, "clean", "told", CLIENTS.into());
 }
+
+/// Guards: when both ends have left in the middle of something, there is nobody to wait for.
+#[tokio::test]
+async fn both_ends_leave_in_the_middle_of_a_message() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, ONE).await;
+    let (mut client, mut exchange) = open_websocket(&mut app, &ebb).await;
+    let long = Frame::app(TEXT, "a long message").bytes();
+    exchange.wire.send(&long[..8]).await.unwrap();
+    assert_eq!(within("half a message", client.wire.exactly(8)).await.unwrap(), long[..8]);
+    let other = open_websocket(&mut app, &ebb).await;
+    let hook = ebb.drain().await;
+    instants_pass(other).await;
+    client.finish().await;
+    exchange.wire.expect_frame(Frame::client(CLOSE, close(1001))).await;
+    expect_end(&mut exchange).await;
+    exchange.wire.finish().await.unwrap();
+    client.expect_fin().await;
+    drop((client, exchange));
+    assert_eq!(hook.report().await["outcome"], "clean");
+}

@@ -68,7 +68,12 @@ impl<C: Side, A: Side> Relay<C, A> {
         bytes: &[Counter; Toward::ALL.len()],
     ) -> Poll<()> {
         self.poll_both(cx, tools, bytes);
-        if self.up.is_over() && self.down.is_over() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_over() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether both sides have ended, and nothing is to be passed on any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.up.is_over() && self.down.is_over()
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>, tools: &Tools, bytes: &[Counter; Toward::ALL.len()]) {
