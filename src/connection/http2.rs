@@ -66,6 +66,8 @@ pub(super) fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
+        // Opened and given up between two looks at the socket. How many such there may be is for the budget to say.
+        .max_pending_accept_reset_streams(STREAMS as usize)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
     builder
