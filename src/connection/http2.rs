@@ -25,7 +25,7 @@ use super::stream::ClientStream;
 use super::{Client, Next};
 use crate::config::Limits;
 use crate::drain::notice;
-use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW};
+use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW, frame_budget};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Busy};
 use crate::sys;
@@ -64,8 +64,11 @@ pub(super) fn builder(limits: &Limits) -> Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(frame_budget(CONNECTION_WINDOW))
         .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
+        // Opened and given up between two looks at the socket. How many such there may be is for the budget to say.
+        .max_pending_accept_reset_streams(STREAMS as usize)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
     builder

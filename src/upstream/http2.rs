@@ -23,7 +23,7 @@ use super::link::Replay;
 use super::stream;
 use super::{SendError, failure_of, translate};
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
-use crate::http2::{Broken, Receiving, SEND_BUFFER, STREAM_WINDOW, Sending};
+use crate::http2::{Broken, Receiving, SEND_BUFFER, STREAM_WINDOW, Sending, frame_budget};
 use crate::metrics::{Shard, UpstreamFailure};
 use crate::proxy_protocol::Preamble;
 
@@ -255,6 +255,7 @@ impl Mux {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(APP_CONNECTION_WINDOW)
+            .data_frame_budget(frame_budget(APP_CONNECTION_WINDOW))
             .max_header_list_size(MAX_HEADERS)
             .max_send_buffer_size(SEND_BUFFER)
             .handshake::<_, Bytes>(io);

@@ -207,3 +207,20 @@ async fn requests_in_lame_duck_are_served() {
     let report = hook.report().await;
     assert_eq!(report["outcome"], "clean", "{report}");
 }
+
+/// Guards: a drain does not wait for the streams of a client that is gone without a word, even if it went after it had
+/// been told.
+#[tokio::test]
+async fn a_client_that_vanishes_does_not_hold_a_drain() {
+    let mut app = App::scripted();
+    let flags = ["--upstream-protocol", "http1", "--grace-period", "60s", "--http2-keepalive", "500ms"];
+    let ebb = Ebb::start_with(&app, &flags).await;
+    let mut client = Frames::connect(ebb.addr()).await;
+    client.get(1, "/first").await;
+    let _first = app.request().await;
+    let hook = ebb.drain().await;
+    assert_eq!(client.frame(GOAWAY, 0).await.number(0), ALL);
+    // It answers nothing from here on.
+    let report = hook.report().await;
+    assert!(report["seconds"]["total"].as_f64().unwrap() < 15.0, "{report}");
+}

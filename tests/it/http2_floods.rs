@@ -284,3 +284,21 @@ async fn silent_clients_are_pinged() {
     assert_eq!(crate::support::http2::answer(response).await.unwrap().body, b"fine");
     ebb.until_metric(&["ebb_connections{", "http2"], 1.0).await;
 }
+
+/// Guards: a client that gives many requests up at once, before ebb has looked at them, keeps its connection.
+#[tokio::test]
+async fn giving_up_many_at_once_is_no_flood() {
+    let app = App::hello();
+    let ebb = Ebb::start_with(&app, &["--upstream-protocol", "http1"]).await;
+    let mut client = Frames::connect(ebb.addr()).await;
+    let mut all = Vec::new();
+    for stream in (1..200).step_by(2) {
+        all.extend(Frame::bytes(HEADERS, END_HEADERS | END_STREAM, stream, &frames::head("GET", "/", &[])));
+        all.extend(Frame::bytes(RST_STREAM, 0, stream, &8u32.to_be_bytes()));
+    }
+    client.raw(&all).await;
+    client.get(201, "/").await;
+    let answer = client.until("an answer", |frame| matches!(frame.kind, GOAWAY | HEADERS)).await;
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 201), "{answer:?}");
+    ebb.until_metric(&["ebb_requests_in_flight"], 0.0).await;
+}

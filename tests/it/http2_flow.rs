@@ -5,8 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::Builder;
 use http::Request;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::support::frames::{
+    self, ACK, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, OK, SETTINGS,
+};
 use crate::support::http2::{self, Http2App, Http2Client, answer, piece, post};
 use crate::support::{App, Ebb, let_time_pass, within};
 
@@ -277,4 +281,67 @@ async fn a_client_without_a_window() {
     // Another one is not held up by it.
     let response = client.send(Request::head("http://app.test/").body(()).unwrap(), true).await.0;
     assert_eq!(answer(response).await.unwrap().status, 200);
+}
+
+/// Most of a stream's window, in frames of a few bytes.
+const TINY: usize = 12_000;
+
+fn tiny_frames(stream: u32) -> Vec<u8> {
+    Frame::bytes(DATA, 0, stream, &[7; 20]).repeat(TINY)
+}
+
+/// More than `h2` itself allows for.
+const ENOUGH: usize = TINY * 8 * 256;
+
+/// Guards: a window full of small messages that the app does not read yet is no reason to give a connection up.
+#[tokio::test]
+async fn an_app_that_is_slow_to_read_small_messages() {
+    let mut builder = h2::server::Builder::new();
+    builder.data_frame_budget(ENOUGH);
+    let mut app = Http2App::start_with(builder).await;
+    let ebb = Ebb::start_at(app.addr(), &[]).await;
+    let mut client = Frames::connect(ebb.addr()).await;
+    client.send(HEADERS, END_HEADERS, 1, &frames::head("POST", "/slow", &[])).await;
+    let mut slow = app.call().await;
+    client.raw(&tiny_frames(1)).await;
+    client.get(3, "/quick").await;
+    let (answer, ()) =
+        tokio::join!(client.until("an answer", |frame| matches!(frame.kind, GOAWAY | HEADERS)), async {
+            app.call().await.answer("quick")
+        },);
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 3), "{answer:?}");
+    client.send(DATA, END_STREAM, 1, &[]).await;
+    assert_eq!(http2::read(&mut slow.body).await.unwrap().0.len(), TINY * 20);
+}
+
+/// Guards: the same the other way: clients that read nothing do not take the app's connection away from others.
+#[tokio::test]
+async fn clients_that_are_slow_to_read_small_messages() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ebb = Ebb::start_at(listener.local_addr().unwrap(), &["--workers", "1"]).await;
+    let mut client = Http2Client::connect_with(ebb.addr(), Builder::new().data_frame_budget(ENOUGH)).await;
+    let mut slow = vec![client.begin("/slow").await];
+    let mut app = Frames::accept(&listener).await;
+    app.until("ebb's settings", |frame| frame.kind == SETTINGS && frame.flags & ACK == 0).await;
+    app.send(SETTINGS, ACK, 0, &[]).await;
+    for _ in 1..8 {
+        slow.push(client.begin("/slow").await);
+    }
+    for _ in &slow {
+        let stream = app.until("a request", |frame| frame.kind == HEADERS).await.stream;
+        app.send(HEADERS, END_HEADERS, stream, OK).await;
+        app.raw(&tiny_frames(stream)).await;
+        app.send(DATA, END_STREAM, stream, &[]).await;
+    }
+    let mut other = Http2Client::connect(ebb.addr()).await;
+    let (reply, ()) = tokio::join!(other.get("/quick"), async {
+        let asked = app.until("a request", |frame| matches!(frame.kind, GOAWAY | HEADERS)).await;
+        assert_eq!(asked.kind, HEADERS, "{asked:?}");
+        app.send(HEADERS, END_HEADERS | END_STREAM, asked.stream, OK).await;
+    });
+    assert_eq!(reply.status, 200);
+    // All at once: they share the client's window.
+    for answer in futures_util::future::join_all(slow.into_iter().map(answer)).await {
+        assert_eq!(answer.unwrap().body.len(), TINY * 20);
+    }
 }

@@ -129,3 +129,19 @@ async fn a_websocket_may_be_refused() {
     exchange.answer("403 Forbidden", "no").await.unwrap();
     assert_eq!(within("the response", response).await.unwrap().status(), 403);
 }
+
+/// Guards: a length of what follows is not said to the app, which would take the next request for it.
+#[tokio::test]
+async fn an_upgrade_has_no_length() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, &["--upstream-protocol", "http1"]).await;
+    let mut client = Http2Client::connect(ebb.addr()).await;
+    client.until_extended_connect().await;
+    let mut head = request();
+    head.headers_mut().insert("content-length", http::HeaderValue::from_static("30"));
+    let (response, _outgoing) = client.send(head, false).await;
+    let mut exchange = app.request().await;
+    assert_eq!(exchange.head.get("content-length"), None, "{}", exchange.head);
+    exchange.answer("404 Not Found", "").await.unwrap();
+    assert_eq!(within("the response", response).await.unwrap().status(), 404);
+}

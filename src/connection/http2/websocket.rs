@@ -12,7 +12,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use h2::ext::Protocol as Asked;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, HOST, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -45,6 +47,9 @@ pub(super) fn into_upgrade(request: &mut Request<RecvStream>) -> bool {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
     headers.insert(SEC_WEBSOCKET_KEY, key());
+    // It would speak of what follows the 101. Should the app not agree, it would wait for that, and take the next
+    // request on the connection for it.
+    headers.remove(CONTENT_LENGTH);
     true
 }
 
