@@ -284,7 +284,7 @@ async fn a_client_without_a_window() {
 }
 
 /// Most of a stream's window, in frames of a few bytes.
-const TINY: usize = 12_000;
+const TINY: usize = 6_000;
 
 fn tiny_frames(stream: u32) -> Vec<u8> {
     Frame::bytes(DATA, 0, stream, &[7; 20]).repeat(TINY)

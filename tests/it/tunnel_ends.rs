@@ -99,7 +99,7 @@ async fn last_words_over_tls_go_out_before_a_reset() {
         let before = ebb.ebb.metric(to_client).await;
         let mut sent = 0;
         while fits.is_none_or(|fits| sent < fits) {
-            exchange.wire.send([b'w'; PIECE]).await.unwrap();
+            exchange.wire.send(vec![b'w'; PIECE]).await.unwrap();
             let mut looks = 0..50;
             while ebb.ebb.metric(to_client).await - before < (sent + PIECE) as f64 && looks.next().is_some() {
                 let_time_pass(Duration::from_millis(2)).await;
