@@ -43,6 +43,11 @@ use wire::{Io, Wire};
 /// Streams that a client may have open at a time.
 const STREAMS: u32 = 250;
 
+/// What small frames that nobody has read may cost beyond their bytes, in `h2`'s reckoning: each counts as 256 bytes.
+/// Then the connection is given up. An app that reads slowly is no reason for that, a flood is: with this, some sixty
+/// thousand may wait.
+const FRAME_BUDGET: usize = 4 * CONNECTION_WINDOW as usize;
+
 /// How long the ping behind the first GOAWAY may take. Then no new streams are accepted: clients may always repeat
 /// what was refused (RFC 9113, section 8.7).
 const ACK: Duration = Duration::from_secs(2);
@@ -64,7 +69,7 @@ pub(super) fn builder(limits: &Limits) -> Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .data_frame_budget(frame_budget(CONNECTION_WINDOW))
+        .data_frame_budget(FRAME_BUDGET)
         .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
         // Opened and given up between two looks at the socket. How many such there may be is for the budget to say.

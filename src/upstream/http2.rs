@@ -42,6 +42,11 @@ const NOT_SPOKEN: Duration = Duration::from_secs(60);
 #[expect(clippy::cast_possible_truncation, reason = "a small number")]
 const APP_CONNECTION_WINDOW: u32 = STREAMS as u32 * STREAM_WINDOW;
 
+/// What small frames that no client has read yet may cost beyond their bytes, in `h2`'s reckoning: each counts as 256
+/// bytes. Beyond it the connection would be given up, and with it every client's streams: it has to do for windows full
+/// of frames of 16 bytes.
+const FRAME_BUDGET: usize = 16 * APP_CONNECTION_WINDOW as usize;
+
 /// A worker's HTTP/2 connections to one app.
 #[derive(Debug)]
 pub(super) struct Mux {
@@ -255,7 +260,7 @@ impl Mux {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(APP_CONNECTION_WINDOW)
-            .data_frame_budget(frame_budget(APP_CONNECTION_WINDOW))
+            .data_frame_budget(FRAME_BUDGET)
             .max_header_list_size(MAX_HEADERS)
             .max_send_buffer_size(SEND_BUFFER)
             .handshake::<_, Bytes>(io);

@@ -293,7 +293,7 @@ fn tiny_frames(stream: u32) -> Vec<u8> {
 /// More than `h2` itself allows for.
 const ENOUGH: usize = TINY * 8 * 256;
 
-/// Guards: a window full of small messages that the app does not read yet is no reason to give a connection up.
+/// Guards: windows full of small messages that the app does not read yet are no reason to give a connection up.
 #[tokio::test]
 async fn an_app_that_is_slow_to_read_small_messages() {
     let mut builder = h2::server::Builder::new();
@@ -301,17 +301,23 @@ async fn an_app_that_is_slow_to_read_small_messages() {
     let mut app = Http2App::start_with(builder).await;
     let ebb = Ebb::start_at(app.addr(), &[]).await;
     let mut client = Frames::connect(ebb.addr()).await;
-    client.send(HEADERS, END_HEADERS, 1, &frames::head("POST", "/slow", &[])).await;
-    let mut slow = app.call().await;
-    client.raw(&tiny_frames(1)).await;
-    client.get(3, "/quick").await;
+    let mut slow = Vec::new();
+    for stream in [1, 3, 5, 7] {
+        client.send(HEADERS, END_HEADERS, stream, &frames::head("POST", "/slow", &[])).await;
+        slow.push(app.call().await);
+        client.raw(&tiny_frames(stream)).await;
+        client.send(DATA, END_STREAM, stream, &[]).await;
+    }
+    client.get(9, "/quick").await;
+    let wanted = |frame: &Frame| matches!(frame.kind, GOAWAY | HEADERS);
     let (answer, ()) =
-        tokio::join!(client.until("an answer", |frame| matches!(frame.kind, GOAWAY | HEADERS)), async {
-            app.call().await.answer("quick")
-        },);
-    assert_eq!((answer.kind, answer.stream), (HEADERS, 3), "{answer:?}");
-    client.send(DATA, END_STREAM, 1, &[]).await;
-    assert_eq!(http2::read(&mut slow.body).await.unwrap().0.len(), TINY * 20);
+        tokio::join!(client.until("an answer", wanted), async { app.call().await.answer("quick") });
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 9), "{answer:?}");
+    // All at once: they share the app's window.
+    let bodies = slow.iter_mut().map(|call| http2::read(&mut call.body));
+    for body in futures_util::future::join_all(bodies).await {
+        assert_eq!(body.unwrap().0.len(), TINY * 20);
+    }
 }
 
 /// Guards: the same the other way: clients that read nothing do not take the app's connection away from others.
