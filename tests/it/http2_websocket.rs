@@ -143,5 +143,13 @@ async fn an_upgrade_has_no_length() {
     let mut exchange = app.request().await;
     assert_eq!(exchange.head.get("content-length"), None, "{}", exchange.head);
     exchange.answer("404 Not Found", "").await.unwrap();
+    exchange.keep();
     assert_eq!(within("the response", response).await.unwrap().status(), 404);
+    // Nor does the app's 101 say how long the stream is, though some have a length there.
+    let response = client.send(request(), false).await.0;
+    let mut exchange = app.request().await;
+    let head = SWITCHING.replacen("\r\n", "\r\nContent-Length: 0\r\n", 1);
+    exchange.wire.send(head).await.unwrap();
+    let head = within("the response", response).await.unwrap();
+    assert_eq!((head.status().as_u16(), head.headers().get("content-length")), (200, None));
 }

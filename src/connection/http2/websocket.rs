@@ -66,7 +66,8 @@ fn key() -> HeaderValue {
 
 /// The head that says to the client what a 101 said to us.
 pub(super) fn accepted(mut headers: HeaderMap) -> Response<()> {
-    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+    // A length has no place in a 101, but here it would be that of the whole stream.
+    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH] {
         headers.remove(name);
     }
     let mut response = Response::new(());
