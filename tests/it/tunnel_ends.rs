@@ -65,6 +65,23 @@ async fn a_half_closed_tunnel_that_is_busy_is_not_cut() {
     assert_eq!(hook.report().await["outcome"], "clean");
 }
 
+/// Guards: a client that a drain does not wait for any more has not ended its side, and to an app that still listens it
+/// does not look as if it had.
+#[tokio::test]
+async fn a_half_closed_tunnel_that_is_given_up_is_reset() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let (mut client, mut exchange) = open(&mut app, &ebb).await;
+    exchange.wire.finish().await.unwrap();
+    client.expect_fin().await;
+    client.send("half a word").await;
+    assert_eq!(within("half a word", exchange.wire.exactly(11)).await.unwrap(), b"half a word");
+    let hook = ebb.drain().await;
+    assert_eq!(within("the end", exchange.wire.rest()).await, (Vec::new(), End::Reset));
+    drop((client, exchange));
+    assert_eq!(hook.report().await["outcome"], "clean");
+}
+
 /// Guards: what broke off does not look like an end.
 #[tokio::test]
 async fn the_apps_reset_is_a_reset() {
