@@ -102,7 +102,7 @@ async fn last_words_over_tls_go_out_before_a_reset() {
     let mut app = App::scripted();
     let ebb = TlsEbb::start(&app, &[]).await;
     let to_client = &["ebb_tunnel_bytes_total{", "\"upgrade\"", "\"to_client\""];
-    let mut fits = None;
+    let (mut fits, piece) = (None, vec![b'w'; PIECE]);
     // The first one finds out how much goes into a client that does not read.
     for _ in 0..2 {
         let socket = TcpSocket::new_v4().unwrap();
@@ -116,7 +116,7 @@ async fn last_words_over_tls_go_out_before_a_reset() {
         let before = ebb.ebb.metric(to_client).await;
         let mut sent = 0;
         while fits.is_none_or(|fits| sent < fits) {
-            exchange.wire.send([b'w'; PIECE]).await.unwrap();
+            exchange.wire.send(&piece).await.unwrap();
             let mut looks = 0..50;
             while ebb.ebb.metric(to_client).await - before < (sent + PIECE) as f64 && looks.next().is_some() {
                 let_time_pass(Duration::from_millis(2)).await;
