@@ -80,7 +80,12 @@ impl<C: Side, A: Side> Tunnel<C, A> {
         drop(self.in_use.take());
         let Relay { client, app, up, down, .. } = self.relay;
         match driven {
-            Driven::Ended(Ending::Over) | Driven::ClientSilent | Driven::SaidGoodbye => return Some(client),
+            Driven::Ended(Ending::Over) | Driven::SaidGoodbye => return Some(client),
+            Driven::ClientSilent => {
+                // If the app is still there, it must not take what it has got for all that the client had to say.
+                part(member, app).await;
+                return Some(client);
+            }
             Driven::Ended(Ending::ClientGone) => {
                 client.abort();
                 drop(client);
@@ -89,6 +94,11 @@ impl<C: Side, A: Side> Tunnel<C, A> {
             Driven::Ended(Ending::AppGone) => {
                 app.abort();
                 drop(app);
+                if client.tcp().is_none() {
+                    // A stream's reset would overtake what has been said before it. Without a Close, no end of a
+                    // WebSocket looks like a proper one.
+                    return Some(client);
+                }
                 part(member, client).await;
             }
             Driven::Finished => {}

@@ -153,3 +153,20 @@ async fn an_upgrade_has_no_length() {
     let head = within("the response", response).await.unwrap();
     assert_eq!((head.status().as_u16(), head.headers().get("content-length")), (200, None));
 }
+
+/// Guards: what the app said before it broke off reaches the client.
+#[tokio::test]
+async fn last_words_before_a_reset_reach_the_client() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let mut client = Http2Client::connect(ebb.addr()).await;
+    for _ in 0..3 {
+        let (mut socket, mut exchange, _) = open(&mut app, &mut client).await;
+        ebb.freeze().await;
+        let words = Frame::app(TEXT, vec![b'w'; 20_000]);
+        exchange.wire.send_frame(words.clone()).await;
+        exchange.reset();
+        ebb.unfreeze();
+        socket.expect(words).await;
+    }
+}

@@ -65,6 +65,23 @@ async fn a_half_closed_tunnel_that_is_busy_is_not_cut() {
     assert_eq!(hook.report().await["outcome"], "clean");
 }
 
+/// Guards: a client that a drain does not wait for any more has not ended its side, and to an app that still listens it
+/// does not look as if it had.
+#[tokio::test]
+async fn a_half_closed_tunnel_that_is_given_up_is_reset() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let (mut client, mut exchange) = open(&mut app, &ebb).await;
+    exchange.wire.finish().await.unwrap();
+    client.expect_fin().await;
+    client.send("half a word").await;
+    assert_eq!(within("half a word", exchange.wire.exactly(11)).await.unwrap(), b"half a word");
+    let hook = ebb.drain().await;
+    assert_eq!(within("the end", exchange.wire.rest()).await, (Vec::new(), End::Reset));
+    drop((client, exchange));
+    assert_eq!(hook.report().await["outcome"], "clean");
+}
+
 /// Guards: what broke off does not look like an end.
 #[tokio::test]
 async fn the_apps_reset_is_a_reset() {
@@ -85,7 +102,7 @@ async fn last_words_over_tls_go_out_before_a_reset() {
     let mut app = App::scripted();
     let ebb = TlsEbb::start(&app, &[]).await;
     let to_client = &["ebb_tunnel_bytes_total{", "\"upgrade\"", "\"to_client\""];
-    let mut fits = None;
+    let (mut fits, piece) = (None, vec![b'w'; PIECE]);
     // The first one finds out how much goes into a client that does not read.
     for _ in 0..2 {
         let socket = TcpSocket::new_v4().unwrap();
@@ -99,7 +116,7 @@ async fn last_words_over_tls_go_out_before_a_reset() {
         let before = ebb.ebb.metric(to_client).await;
         let mut sent = 0;
         while fits.is_none_or(|fits| sent < fits) {
-            exchange.wire.send(vec![b'w'; PIECE]).await.unwrap();
+            exchange.wire.send(&piece).await.unwrap();
             let mut looks = 0..50;
             while ebb.ebb.metric(to_client).await - before < (sent + PIECE) as f64 && looks.next().is_some() {
                 let_time_pass(Duration::from_millis(2)).await;
