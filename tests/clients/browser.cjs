@@ -1,15 +1,18 @@
-// Headless Chromium with a WebSocket and an EventSource on one page, across a drain and back. See README.md.
+// Headless Chromium with a WebSocket and an EventSource on one page, across a drain and back; with `--tls` over HTTPS,
+// where both are streams of one HTTP/2 connection. See README.md.
 const { WebSocketServer } = require("ws");
 const { spawn } = require("node:child_process");
 const http = require("node:http");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
-const { startEbb } = require("./ebb.cjs");
+const { certificate, startEbb } = require("./ebb.cjs");
+
+const TLS = process.argv.includes("--tls");
 
 const PAGE = `<!doctype html><title>ebb</title><script>
-  const tell = (what) => fetch("//" + location.hash.slice(1) + "/seen", { method: "POST", mode: "no-cors", body: JSON.stringify(what) });
-  const socket = new WebSocket("ws://" + location.host + "/socket");
+  const tell = (what) => fetch("http://" + location.hash.slice(1) + "/seen", { method: "POST", mode: "no-cors", body: JSON.stringify(what) });
+  const socket = new WebSocket(location.origin.replace("http", "ws") + "/socket");
   let messages = 0;
   socket.onopen = () => tell({ socket: "open", extensions: socket.extensions });
   socket.onmessage = () => messages++;
@@ -70,12 +73,19 @@ sockets.on("connection", (socket) => {
 async function main() {
   await new Promise((resolve) => app.listen(0, "127.0.0.1", resolve));
   const port = app.address().port;
-  const ebb = await startEbb(port);
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ebb-browser-"));
+  const ebb = await startEbb(port, TLS ? certificate(profile) : []);
   const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", `--user-data-dir=${profile}`];
-  const browser = spawn(process.env.CHROMIUM || "chromium", [...flags, `${ebb.url}/#127.0.0.1:${port}`], { stdio: "ignore" });
+  if (TLS) flags.push("--ignore-certificate-errors");
+  const browser = spawn(process.env.CHROMIUM || "chromium", [...flags, `${ebb.url}/#127.0.0.1:${port}`], { stdio: "ignore", detached: true });
   const gone = new Promise((resolve) => browser.on("exit", resolve));
-  process.on("exit", () => browser.kill("SIGKILL"));
+  // With all that it has started: what lives on would write to the profile.
+  const stop = () => {
+    try {
+      process.kill(-browser.pid, "SIGKILL");
+    } catch {}
+  };
+  process.on("exit", stop);
   await until("both are open", () => seen.some((s) => s.socket === "open") && seen.some((s) => s.events === "open"));
   const report = await ebb.drain();
   console.log("the report:", JSON.stringify(report));
@@ -83,11 +93,14 @@ async function main() {
   await ebb.undrain(); // stands for another pod
   await until("the EventSource is back", (s) => s.events === "back");
   const closed = seen.find((s) => s.socket === "closed");
+  // A WebSocket over HTTP/1.1 would have begun with a request of that version.
+  const requests = { http1: await ebb.metric("ebb_requests_total", "http1"), http2: await ebb.metric("ebb_requests_total", "http2") };
+  console.log("requests:", JSON.stringify(requests));
   const fine =
     report.outcome === "clean" && closed.code === 1001 && closed.wasClean && seen.some((s) => s.app === 1001) &&
-    seen.find((s) => s.events === "ended").state === "connecting";
+    seen.find((s) => s.events === "ended").state === "connecting" && (requests.http1 === 0) === TLS && (requests.http2 > 0) === TLS;
   console.log(fine ? "as it should be" : "NOT as it should be");
-  browser.kill("SIGTERM");
+  stop();
   await gone;
   fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   process.exit(fine ? 0 : 1);

@@ -1,11 +1,14 @@
-"""The Python package `websockets`, as client and as app, across a drain. See README.md."""
+"""The Python package `websockets`, as client and as app, across a drain; with `--tls` over TLS. See README.md."""
 
 import asyncio
 import json
 import os
 import random
 import socket
+import ssl
+import subprocess
 import sys
+import tempfile
 import urllib.request
 
 import websockets
@@ -23,6 +26,7 @@ def free_port():
 
 
 FORWARD, ADMIN = free_port(), free_port()
+TLS = "--tls" in sys.argv[1:]
 closed_at_app = []
 
 
@@ -36,10 +40,22 @@ async def app(connection):
     closed_at_app.append(connection.close_code)
 
 
-async def client(number):
+def certificate(folder):
+    """Makes one for 127.0.0.1; ebb's flags, and what the clients trust."""
+    cert, key = f"{folder}/tls.crt", f"{folder}/tls.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2",
+         "-subj", "/CN=ebb", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+        check=True, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    return ["--tls-cert", cert, "--tls-key", key], ssl.create_default_context(cafile=cert)
+
+
+async def client(number, trust):
     """Sends messages of all sizes and checks their echoes until it is told to go."""
     messages = 0
-    async with connect(f"ws://127.0.0.1:{FORWARD}/", max_size=None) as connection:
+    url = f"{'wss' if TLS else 'ws'}://127.0.0.1:{FORWARD}/"
+    async with connect(url, max_size=None, ssl=trust) as connection:
         compressed = bool(connection.protocol.extensions)
         try:
             while True:
@@ -59,11 +75,17 @@ def drain():
 
 
 async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        await drained(*(certificate(folder) if TLS else ([], None)))
+
+
+async def drained(flags, trust):
+    scheme = "https" if TLS else "http"
     async with serve(app, "127.0.0.1", 0, max_size=None) as server:
         port = server.sockets[0].getsockname()[1]
         ebb = await asyncio.create_subprocess_exec(
-            EBB, "proxy", "--forward", f"127.0.0.1:{FORWARD}={port}", "--admin", f"127.0.0.1:{ADMIN}",
-            "--log-level", "error", *FLAGS,
+            EBB, "proxy", "--forward", f"{scheme}://127.0.0.1:{FORWARD}={port}", "--admin", f"127.0.0.1:{ADMIN}",
+            "--log-level", "error", *FLAGS, *flags,
         )  # fmt: skip
         try:
             for _ in range(100):
@@ -73,7 +95,7 @@ async def main():
                     break
                 except ConnectionRefusedError:
                     await asyncio.sleep(0.05)
-            clients = [asyncio.create_task(client(n)) for n in range(CLIENTS)]
+            clients = [asyncio.create_task(client(n, trust)) for n in range(CLIENTS)]
             await asyncio.sleep(1)
             report = await asyncio.to_thread(drain)
             seen = await asyncio.gather(*clients)
@@ -81,7 +103,7 @@ async def main():
             ebb.terminate()
             await ebb.wait()
     codes = [code for code, *_ in seen]
-    print(f"websockets {websockets.__version__}, permessage-deflate: {all(c for _, _, c, _ in seen)}")
+    print(f"websockets {websockets.__version__}, TLS: {TLS}, permessage-deflate: {all(c for _, _, c, _ in seen)}")
     print(f"messages echoed, whole: {sum(n for *_, n in seen)}")
     print(f"close codes at the clients: {codes}")
     print(f"close codes at the app:     {closed_at_app}")
