@@ -22,14 +22,6 @@ pub const SEND_BUFFER: usize = 64 << 10;
 /// on the same connection are held up, and so much memory one client can take up.
 pub const CONNECTION_WINDOW: u32 = 32 * STREAM_WINDOW;
 
-/// What frames that wait here may cost beyond their bytes, where all streams of a connection have this window together
-/// (`h2` takes a frame to cost as much as 256 bytes). Beyond it the whole connection is given up. A reader that is slow
-/// is no reason for that, nor are messages of a few bytes: a window full of frames of 16 bytes has to fit.
-#[must_use]
-pub const fn frame_budget(window: u32) -> usize {
-    window as usize * 16
-}
-
 /// Fields that HTTP/2 has no place for.
 const CONNECTION_SPECIFIC: [&str; 6] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];

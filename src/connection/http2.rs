@@ -25,7 +25,7 @@ use super::stream::ClientStream;
 use super::{Client, Next};
 use crate::config::Limits;
 use crate::drain::notice;
-use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW, frame_budget};
+use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{self, Busy};
 use crate::sys;

@@ -23,7 +23,7 @@ use super::link::Replay;
 use super::stream;
 use super::{SendError, failure_of, translate};
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
-use crate::http2::{Broken, Receiving, SEND_BUFFER, STREAM_WINDOW, Sending, frame_budget};
+use crate::http2::{Broken, Receiving, SEND_BUFFER, STREAM_WINDOW, Sending};
 use crate::metrics::{Shard, UpstreamFailure};
 use crate::proxy_protocol::Preamble;
 
