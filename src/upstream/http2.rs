@@ -8,27 +8,28 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{Reason, RecvStream, SendStream};
-use http::{Request, Response, StatusCode};
-use http_body::Body as _;
+use h2::client::{Builder, SendRequest};
+use http::{Request, Response};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout};
 
-use super::body::{Asked, RequestBody, Upload};
+use super::body::RequestBody;
 use super::link::Replay;
 use super::stream;
 use super::{SendError, failure_of, translate};
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
-use crate::http2::{Broken, Receiving, SEND_BUFFER, STREAM_WINDOW, Sending};
+use crate::http2::{SEND_BUFFER, STREAM_WINDOW};
 use crate::metrics::{Shard, UpstreamFailure};
 use crate::proxy_protocol::Preamble;
 
+mod call;
 mod greeting;
 
+use call::Call;
+pub(super) use call::Streamed;
 use greeting::{Greeted, Greeting};
 
 /// Streams on one connection; beyond that another one is opened. An app may allow less.
@@ -148,50 +149,62 @@ impl Mux {
     }
 
     /// Sends a request and waits for the head of the response.
+    ///
+    /// What is rare is boxed: it would make the future of every request several times as large.
     pub(super) async fn send(
         self: &Rc<Self>,
         request: Request<RequestBody>,
         replay: Replay,
     ) -> Result<Response<Streamed>, Failed> {
-        let (mut slot, mut pooled) = match self.checkout().await {
-            Ok(found) => found,
-            Err(NoConn::Failed(failure)) => return Err(Failed::Send(SendError::App(failure))),
-            Err(NoConn::NotSpoken) => return Err(Failed::NotSpoken(Box::new(request))),
+        let (slot, pooled) = match self.find() {
+            Some(slot) => (slot, true),
+            None => match Box::pin(self.checkout()).await {
+                Ok(found) => found,
+                Err(NoConn::Failed(failure)) => return Err(app(failure)),
+                Err(NoConn::NotSpoken) => return Err(Failed::NotSpoken(Box::new(request))),
+            },
         };
-        let (parts, mut body) = request.into_parts();
-        let Some(mut head) = translate::to_http2(parts) else { return Err(Failed::Send(SendError::Host)) };
-        let mut spare = Some(head.clone());
-        let mut fresh_ended = false;
-        loop {
-            let asked = head.extensions_mut().remove::<Asked>();
-            let upload = body.upload().clone();
-            let call = match Call::new(slot, head, body, asked) {
-                Ok(call) => call,
-                Err(failed) => {
-                    // The connection has ended meanwhile; nothing has been sent. There may be more of its kind.
-                    let Some(again) = spare.clone() else { return Err(app(UpstreamFailure::Reset)) };
-                    if !pooled && std::mem::replace(&mut fresh_ended, true) {
-                        return Err(app(UpstreamFailure::Reset));
-                    }
-                    (head, body) = (again, failed);
-                    (slot, pooled) = self.another().await?;
-                    continue;
+        let (parts, body) = request.into_parts();
+        let Some(head) = translate::to_http2(parts) else { return Err(Failed::Send(SendError::Host)) };
+        let spare = head.clone();
+        match Call::new(slot, head, body) {
+            Ok(call) => match call.answer().await {
+                Ok(response) => Ok(response),
+                Err(unanswered) => {
+                    let body = unanswered.body_to_repeat(pooled, replay)?;
+                    Box::pin(self.send_again(spare, body, replay, false, false)).await
                 }
-            };
-            let (error, untouched) = match call.answer().await {
-                Ok(response) => return Ok(response),
-                Err(failed) => failed,
-            };
-            if upload.is_broken() {
-                return Err(Failed::Send(SendError::Client));
+            },
+            // The connection has ended meanwhile; nothing has been sent.
+            Err(body) => Box::pin(self.send_again(spare, body, replay, true, !pooled)).await,
+        }
+    }
+
+    /// Sends a request on other connections. Once it has been sent it is repeated `once` at most; on connections that
+    /// turn out to have ended nothing is sent, but a second one of those that were opened for it is the app's answer.
+    async fn send_again(
+        self: &Rc<Self>,
+        mut head: Request<()>,
+        mut body: RequestBody,
+        replay: Replay,
+        mut once: bool,
+        mut fresh_ended: bool,
+    ) -> Result<Response<Streamed>, Failed> {
+        loop {
+            let (slot, pooled) = self.another().await?;
+            let spare = head.clone();
+            match Call::new(slot, head, body) {
+                Ok(call) => match call.answer().await {
+                    Ok(response) => return Ok(response),
+                    Err(unanswered) if !std::mem::take(&mut once) => return Err(unanswered.failed()),
+                    Err(unanswered) => body = unanswered.body_to_repeat(pooled, replay)?,
+                },
+                Err(_) if !pooled && std::mem::replace(&mut fresh_ended, true) => {
+                    return Err(app(UpstreamFailure::Reset));
+                }
+                Err(unsent) => body = unsent,
             }
-            let Some(error) = error else { return Err(app(UpstreamFailure::Reset)) };
-            let again = unprocessed(&error) || (error.is_io() && pooled && replay == Replay::Unanswered);
-            match (untouched, spare.take()) {
-                (Some(taken), Some(spare)) if again => (head, body) = (spare, taken),
-                _ => return Err(Failed::Send(failure(&error))),
-            }
-            (slot, pooled) = self.another().await?;
+            head = spare;
         }
     }
 
@@ -376,178 +389,6 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.0.attempts.set(self.0.attempts.get() + 1);
         self.0.changed.notify_waiters();
-    }
-}
-
-/// A request on its stream.
-struct Call {
-    slot: Slot,
-    response: ResponseFuture,
-    outgoing: Outgoing,
-    asked: Option<Asked>,
-}
-
-/// The request's side of a stream. Dropped, it tells the app why the client has given the exchange up, if it has.
-#[derive(Debug)]
-struct Outgoing {
-    state: Going,
-    upload: Upload,
-}
-
-#[derive(Debug)]
-enum Going {
-    /// There is no body; it is kept for a second time.
-    Bodyless(RequestBody, SendStream<Bytes>),
-    Sending(Sending<RequestBody>),
-    /// What is left is the handle to reset the stream with.
-    Sent(SendStream<Bytes>),
-    /// Somebody else has it.
-    Taken,
-}
-
-impl Outgoing {
-    fn take(&mut self) -> Going {
-        std::mem::replace(&mut self.state, Going::Taken)
-    }
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        if let Some(reason) = self.upload.reset() {
-            match &mut self.state {
-                Going::Bodyless(_, stream) | Going::Sent(stream) => stream.send_reset(reason),
-                Going::Sending(sending) => sending.reset(reason),
-                Going::Taken => {}
-            }
-        }
-    }
-}
-
-impl Call {
-    /// Gives the body back if the connection has ended.
-    fn new(
-        slot: Slot,
-        head: Request<()>,
-        body: RequestBody,
-        asked: Option<Asked>,
-    ) -> Result<Self, RequestBody> {
-        let upload = body.upload().clone();
-        let end = body.is_end_stream();
-        let mut sender = slot.conn.sender.clone();
-        let state = match sender.send_request(head, end) {
-            Ok((response, stream)) if end => (response, Going::Bodyless(body, stream)),
-            Ok((response, stream)) => (response, Going::Sending(Sending::new(body, stream))),
-            Err(_) => {
-                slot.mux.forget(&slot.conn);
-                return Err(body);
-            }
-        };
-        let (response, state) = state;
-        Ok(Self { slot, response, outgoing: Outgoing { state, upload }, asked })
-    }
-
-    /// Waits for the head of the response. With an error comes the body, if nothing of it has been taken.
-    async fn answer(mut self) -> Result<Response<Streamed>, (Option<h2::Error>, Option<RequestBody>)> {
-        match poll_fn(|cx| self.poll_answer(cx)).await {
-            Ok(response) => Ok(response.map(|body| self.into_body(body))),
-            Err(error) => {
-                let body = match self.outgoing.take() {
-                    Going::Bodyless(body, _) => Some(body),
-                    Going::Sending(sending) => sending.into_untouched(),
-                    Going::Sent(_) | Going::Taken => None,
-                };
-                if error.as_ref().is_some_and(h2::Error::is_go_away) {
-                    self.slot.mux.forget(&self.slot.conn);
-                }
-                Err((error, body))
-            }
-        }
-    }
-
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Option<h2::Error>>> {
-        while self.asked.is_some()
-            && let Poll::Ready(Some(Ok(informational))) = self.response.poll_informational(cx)
-        {
-            if informational.status() == StatusCode::CONTINUE
-                && let Some(asked) = self.asked.take()
-            {
-                asked.tell();
-            }
-        }
-        if let Going::Sending(sending) = &mut self.outgoing.state {
-            match sending.poll(cx) {
-                Poll::Ready(Err(Broken::Source(error))) => {
-                    sending.reset(error.reset().unwrap_or(Reason::CANCEL));
-                    return Poll::Ready(Err(None));
-                }
-                // What the app says to that is in its response. If it has refused the stream before anything of the
-                // body was taken, that is still here to be sent again.
-                Poll::Ready(Err(Broken::Reset(_) | Broken::Gone)) if sending.is_untouched() => {}
-                Poll::Ready(Ok(()) | Err(Broken::Reset(_) | Broken::Gone)) => {
-                    if let Going::Sending(sending) = self.outgoing.take() {
-                        self.outgoing.state = Going::Sent(sending.into_stream());
-                    }
-                }
-                Poll::Pending => {}
-            }
-        }
-        Pin::new(&mut self.response).poll(cx).map_err(Some)
-    }
-
-    /// The response's body. What is left of the request's goes on by itself: whoever reads the one must not be the
-    /// one who moves the other.
-    fn into_body(mut self, stream: RecvStream) -> Streamed {
-        let slot = Rc::new(self.slot);
-        match self.outgoing.take() {
-            Going::Sending(sending) => {
-                let upload = self.outgoing.upload.clone();
-                tokio::task::spawn_local(send_on(sending, upload, Rc::clone(&slot)));
-            }
-            rest => self.outgoing.state = rest,
-        }
-        Streamed { incoming: Receiving::new(stream), outgoing: self.outgoing, _slot: slot }
-    }
-}
-
-/// Sends the rest of a request's body, unless the client gives the exchange up.
-async fn send_on(mut sending: Sending<RequestBody>, upload: Upload, slot: Rc<Slot>) {
-    let settling = upload.settling();
-    let given_up = poll_fn(|cx| match sending.poll(cx) {
-        Poll::Ready(Err(Broken::Source(error))) => Poll::Ready(Some(error.reset().unwrap_or(Reason::CANCEL))),
-        Poll::Ready(Ok(()) | Err(Broken::Reset(_) | Broken::Gone)) => Poll::Ready(None),
-        Poll::Pending => upload.poll_reset(cx).map(Some),
-    })
-    .await;
-    if let Some(reason) = given_up {
-        sending.reset(reason);
-    }
-    drop((slot, settling));
-}
-
-/// The body of a response that comes on a stream.
-#[derive(Debug)]
-pub(super) struct Streamed {
-    pub(super) incoming: Receiving,
-    /// Not wanted any more: the app hears why.
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    outgoing: Outgoing,
-    _slot: Rc<Slot>,
-}
-
-/// The app has not looked at the request.
-fn unprocessed(error: &h2::Error) -> bool {
-    error.is_remote()
-        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
-}
-
-fn failure(error: &h2::Error) -> SendError {
-    match error.reason() {
-        Some(reason) if error.is_reset() && error.is_remote() => SendError::Reset(reason),
-        Some(Reason::REFUSED_STREAM) if error.is_remote() => SendError::Reset(Reason::REFUSED_STREAM),
-        Some(_) if error.is_library() => SendError::App(UpstreamFailure::Invalid),
-        // Not processed, but the body is gone: the client may send it again.
-        Some(_) if unprocessed(error) => SendError::Reset(Reason::REFUSED_STREAM),
-        _ => SendError::App(UpstreamFailure::Reset),
     }
 }
 

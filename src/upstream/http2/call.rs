@@ -1,0 +1,220 @@
+//! A request and its response on a stream of a connection to the app.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+
+use super::{Failed, Slot};
+use crate::http2::{Broken, Receiving, Sending};
+use crate::metrics::UpstreamFailure;
+use crate::upstream::SendError;
+use crate::upstream::body::{Asked, RequestBody, Upload};
+use crate::upstream::link::Replay;
+
+/// A request on its stream.
+pub(super) struct Call {
+    slot: Slot,
+    response: ResponseFuture,
+    outgoing: Outgoing,
+    asked: Option<Asked>,
+}
+
+/// The request's side of a stream. Dropped, it tells the app why the client has given the exchange up, if it has.
+#[derive(Debug)]
+struct Outgoing {
+    state: Going,
+    upload: Upload,
+}
+
+#[derive(Debug)]
+enum Going {
+    /// There is no body; it is kept for a second time.
+    Bodyless(RequestBody, SendStream<Bytes>),
+    Sending(Sending<RequestBody>),
+    /// What is left is the handle to reset the stream with.
+    Sent(SendStream<Bytes>),
+    /// Somebody else has it.
+    Taken,
+}
+
+impl Outgoing {
+    fn take(&mut self) -> Going {
+        std::mem::replace(&mut self.state, Going::Taken)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(reason) = self.upload.reset() {
+            match &mut self.state {
+                Going::Bodyless(_, stream) | Going::Sent(stream) => stream.send_reset(reason),
+                Going::Sending(sending) => sending.reset(reason),
+                Going::Taken => {}
+            }
+        }
+    }
+}
+
+impl Call {
+    /// Sends the head. Gives the body back if the connection has ended.
+    pub(super) fn new(slot: Slot, mut head: Request<()>, body: RequestBody) -> Result<Self, RequestBody> {
+        let asked = head.extensions_mut().remove::<Asked>();
+        let upload = body.upload().clone();
+        let end = body.is_end_stream();
+        let mut sender = slot.conn.sender.clone();
+        let state = match sender.send_request(head, end) {
+            Ok((response, stream)) if end => (response, Going::Bodyless(body, stream)),
+            Ok((response, stream)) => (response, Going::Sending(Sending::new(body, stream))),
+            Err(_) => {
+                slot.mux.forget(&slot.conn);
+                return Err(body);
+            }
+        };
+        let (response, state) = state;
+        Ok(Self { slot, response, outgoing: Outgoing { state, upload }, asked })
+    }
+
+    /// Waits for the head of the response.
+    pub(super) async fn answer(mut self) -> Result<Response<Streamed>, Unanswered> {
+        match poll_fn(|cx| self.poll_answer(cx)).await {
+            Ok(response) => Ok(response.map(|body| self.into_body(body))),
+            Err(error) => {
+                let body = match self.outgoing.take() {
+                    Going::Bodyless(body, _) => Some(body),
+                    Going::Sending(sending) => sending.into_untouched(),
+                    Going::Sent(_) | Going::Taken => None,
+                };
+                if error.as_ref().is_some_and(h2::Error::is_go_away) {
+                    self.slot.mux.forget(&self.slot.conn);
+                }
+                Err(Unanswered { error, body, broken: self.outgoing.upload.is_broken() })
+            }
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Option<h2::Error>>> {
+        while self.asked.is_some()
+            && let Poll::Ready(Some(Ok(informational))) = self.response.poll_informational(cx)
+        {
+            if informational.status() == StatusCode::CONTINUE
+                && let Some(asked) = self.asked.take()
+            {
+                asked.tell();
+            }
+        }
+        if let Going::Sending(sending) = &mut self.outgoing.state {
+            match sending.poll(cx) {
+                Poll::Ready(Err(Broken::Source(error))) => {
+                    sending.reset(error.reset().unwrap_or(Reason::CANCEL));
+                    return Poll::Ready(Err(None));
+                }
+                // What the app says to that is in its response. If it has refused the stream before anything of the
+                // body was taken, that is still here to be sent again.
+                Poll::Ready(Err(Broken::Reset(_) | Broken::Gone)) if sending.is_untouched() => {}
+                Poll::Ready(Ok(()) | Err(Broken::Reset(_) | Broken::Gone)) => {
+                    if let Going::Sending(sending) = self.outgoing.take() {
+                        self.outgoing.state = Going::Sent(sending.into_stream());
+                    }
+                }
+                Poll::Pending => {}
+            }
+        }
+        Pin::new(&mut self.response).poll(cx).map_err(Some)
+    }
+
+    /// The response's body. What is left of the request's goes on by itself: whoever reads the one must not be the
+    /// one who moves the other.
+    fn into_body(mut self, stream: RecvStream) -> Streamed {
+        let slot = Rc::new(self.slot);
+        match self.outgoing.take() {
+            Going::Sending(sending) => {
+                let upload = self.outgoing.upload.clone();
+                tokio::task::spawn_local(send_on(sending, upload, Rc::clone(&slot)));
+            }
+            rest => self.outgoing.state = rest,
+        }
+        Streamed { incoming: Receiving::new(stream), outgoing: self.outgoing, _slot: slot }
+    }
+}
+
+/// Why there is no response, and what is left of the request.
+pub(super) struct Unanswered {
+    /// None when the request's body broke off, or the stream ended without a word.
+    error: Option<h2::Error>,
+    /// If nothing of it has been taken.
+    body: Option<RequestBody>,
+    /// The client broke its body off.
+    broken: bool,
+}
+
+impl Unanswered {
+    /// The body, if the request may be sent again; it had been sent on a connection that was `pooled`, or on one opened
+    /// for it.
+    pub(super) fn body_to_repeat(mut self, pooled: bool, replay: Replay) -> Result<RequestBody, Failed> {
+        let again = self.error.as_ref().is_some_and(|error| {
+            unprocessed(error) || (error.is_io() && pooled && replay == Replay::Unanswered)
+        });
+        match self.body.take() {
+            Some(body) if again && !self.broken => Ok(body),
+            _ => Err(self.failed()),
+        }
+    }
+
+    /// What that means for the client.
+    pub(super) fn failed(self) -> Failed {
+        match self.error {
+            _ if self.broken => Failed::Send(SendError::Client),
+            Some(error) => Failed::Send(failure(&error)),
+            None => Failed::Send(SendError::App(UpstreamFailure::Reset)),
+        }
+    }
+}
+
+/// Sends the rest of a request's body, unless the client gives the exchange up.
+async fn send_on(mut sending: Sending<RequestBody>, upload: Upload, slot: Rc<Slot>) {
+    let settling = upload.settling();
+    let given_up = poll_fn(|cx| match sending.poll(cx) {
+        Poll::Ready(Err(Broken::Source(error))) => Poll::Ready(Some(error.reset().unwrap_or(Reason::CANCEL))),
+        Poll::Ready(Ok(()) | Err(Broken::Reset(_) | Broken::Gone)) => Poll::Ready(None),
+        Poll::Pending => upload.poll_reset(cx).map(Some),
+    })
+    .await;
+    if let Some(reason) = given_up {
+        sending.reset(reason);
+    }
+    drop((slot, settling));
+}
+
+/// The body of a response that comes on a stream.
+#[derive(Debug)]
+pub(in crate::upstream) struct Streamed {
+    pub(in crate::upstream) incoming: Receiving,
+    /// Not wanted any more: the app hears why.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    outgoing: Outgoing,
+    _slot: Rc<Slot>,
+}
+
+/// The app has not looked at the request.
+fn unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
+}
+
+fn failure(error: &h2::Error) -> SendError {
+    match error.reason() {
+        Some(reason) if error.is_reset() && error.is_remote() => SendError::Reset(reason),
+        Some(Reason::REFUSED_STREAM) if error.is_remote() => SendError::Reset(Reason::REFUSED_STREAM),
+        Some(_) if error.is_library() => SendError::App(UpstreamFailure::Invalid),
+        // Not processed, but the body is gone: the client may send it again.
+        Some(_) if unprocessed(error) => SendError::Reset(Reason::REFUSED_STREAM),
+        _ => SendError::App(UpstreamFailure::Reset),
+    }
+}
