@@ -186,9 +186,14 @@ impl<S: Surroundings> Controller<S> {
         drain.steered = self.surroundings.steer();
         self.enter(Phase::Draining, drain);
         let (mut closed, mut emptied) = (0, 0);
+        let mut held_up = None;
         while emptied < self.workers {
-            let last = drain.deadline + LAST_WORDS + SLACK;
+            let last = held_up.unwrap_or(drain.deadline) + LAST_WORDS + SLACK;
             match self.next(last, true).await {
+                // The whole machine stood still: the workers have as much to catch up with.
+                Event::Timer if held_up.is_none() && Instant::now() >= last + SLACK => {
+                    held_up = Some(Instant::now());
+                }
                 Event::Timer => {
                     tracing::warn!("connections are left after the deadline; giving them up");
                     drain.cut_short = true;
