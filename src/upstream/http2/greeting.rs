@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::gather;
 use crate::upstream::Stream;
 
 /// What the app has said first.
@@ -83,7 +85,11 @@ impl AsyncWrite for Greeting {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let mut room: gather::Room = [MaybeUninit::uninit(); gather::SMALL];
+        match gather::together(bufs, &mut ReadBuf::uninit(&mut room)) {
+            Some(buf) => Pin::new(&mut self.stream).poll_write(cx, buf),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
