@@ -145,7 +145,7 @@ impl<S: Surroundings> Controller<S> {
 
     /// Accepts everything still, until new connections have stopped coming.
     async fn lame_duck(&mut self, drain: &mut Drain) -> Go {
-        if drain.app == App::Up {
+        if drain.app.is_there() {
             self.enter(Phase::LameDuck, drain);
         }
         loop {
@@ -156,13 +156,13 @@ impl<S: Surroundings> Controller<S> {
                 .min(drain.deadline);
             // Without the app there is nothing to accept for: a refused connection may be tried again
             // elsewhere, a 503 not always.
-            if Instant::now() >= end || drain.app != App::Up {
+            if Instant::now() >= end || !drain.app.is_there() {
                 return Go::On;
             }
             match self.next(end, true).await {
                 Event::Timer | Event::Report(_) => {}
                 Event::App(app) => {
-                    drain.absent = if app == App::Up { 0 } else { drain.absent + 1 };
+                    drain.absent = if app.is_there() { 0 } else { drain.absent + 1 };
                     if drain.absent == 0 || drain.absent >= LOOKS {
                         self.note_app(app, drain);
                     }

@@ -32,8 +32,18 @@ pub trait Surroundings {
 pub enum App {
     /// It accepts connections, or that can't be told.
     Up,
+    /// There are several, and one of them that did listen does not any more.
+    Partly,
     /// It does not listen, but requests that it has taken are still under way.
     Leaving,
     /// It does not listen and holds no connection.
     Gone,
+}
+
+impl App {
+    /// Whether new connections find somebody.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        matches!(self, Self::Up | Self::Partly)
+    }
 }

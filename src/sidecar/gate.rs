@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Gate {
     members: Vec<StdListener>,
     refusals: Vec<Refusal>,
     fallback_logged: bool,
+    /// For each forward, whether its app has been seen to listen.
+    seen: Vec<AtomicBool>,
 }
 
 impl Gate {
@@ -47,6 +50,7 @@ impl Gate {
             members: Vec::new(),
             refusals: Vec::new(),
             fallback_logged: false,
+            seen: config.forwards.iter().map(|_| AtomicBool::new(false)).collect(),
         };
         gate.hand_out(listeners, 0)?;
         Ok(gate)
@@ -101,10 +105,17 @@ impl Surroundings for Gate {
     }
 
     async fn look_at_app(&self) -> App {
-        for forward in &self.config.forwards {
-            if reach(&forward.upstream, LOOK_TIMEOUT).await != Reach::Refused {
-                return App::Up;
+        let (mut listen, mut missing) = (false, false);
+        for (forward, seen) in self.config.forwards.iter().zip(&self.seen) {
+            if reach(&forward.upstream, LOOK_TIMEOUT).await == Reach::Refused {
+                missing |= seen.load(Relaxed);
+            } else {
+                seen.store(true, Relaxed);
+                listen = true;
             }
+        }
+        if listen {
+            return if missing { App::Partly } else { App::Up };
         }
         let used: i64 = self.metrics.shards().iter().map(|shard| shard.upstream_active.get()).sum();
         if used > 0 { App::Leaving } else { App::Gone }

@@ -213,3 +213,16 @@ async fn sigterm_together_with_undrain_ends() {
     drop((held, undrain));
     assert_eq!(ebb.exit().await.code(), Some(0));
 }
+
+/// Guards: with several apps, one that restarts alone is the container that the kubelet restarted.
+#[tokio::test]
+async fn one_of_two_restarts() {
+    let (mut one, two) = (App::hello(), App::hello());
+    let forwards = [format!("127.0.0.1:0={}", one.addr()), format!("127.0.0.1:0={}", two.addr())];
+    let flags = ["--forward", &forwards[0], "--forward", &forwards[1], "--admin", "127.0.0.1:0"];
+    let ebb = Ebb::start_bare(&flags).await;
+    assert_eq!(ebb.drain().await.report().await["outcome"], "clean");
+    restart(&mut one, &ebb).await;
+    assert_serving(&ebb).await;
+    drop(two);
+}
