@@ -93,7 +93,7 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "EBB_HEADER_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
     header_timeout: Duration,
 
-    /// An HTTP/2 client that has been silent for this long is pinged, and dropped when it does not answer within 20 s; 0 turns that off
+    /// An HTTP/2 client that has been silent for this long is pinged, and dropped when it does not answer within 20 s or four times this; 0 turns that off
     #[arg(long, env = "EBB_HTTP2_KEEPALIVE", default_value = "60s", value_name = "DURATION", value_parser = parse_duration)]
     http2_keepalive: Duration,
 
