@@ -1,5 +1,6 @@
 //! What is due when, for each stage of a connection's life.
 
+use super::seat::IDLE;
 use super::*;
 use crate::drain::watch::{LAST_WORDS, Plan};
 
