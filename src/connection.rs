@@ -30,14 +30,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 
-use crate::config::{Config, Scheme};
+use crate::config::{Config, Scheme, UpstreamProtocol};
+use crate::date::Date;
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Busy, Caller, Exchange, Route};
+use crate::proxy::{self, Begun, Busy, Caller, Exchange, Route};
 use crate::proxy_protocol::Ends;
 use crate::tls::Current;
 use crate::upstream::Stream;
 
+mod fast;
 mod heads;
 mod http1;
 mod http2;
@@ -73,6 +75,10 @@ pub struct Site {
     pub probers: Rc<Probers>,
     /// What its handshakes begin with, on an `https://` forward.
     tls: Option<Current>,
+    /// Requests may go to the app nearly as they come: it speaks HTTP/1.1 with everybody.
+    fast: bool,
+    max_header_bytes: usize,
+    date: Date,
     builder: hyper_http1::Builder,
     http2: h2::server::Builder,
     refusing: Cell<usize>,
@@ -100,7 +106,7 @@ impl Site {
         config: &Config,
         tls: Option<Current>,
     ) -> Rc<Self> {
-        let limits = &config.limits;
+        let (limits, upstream) = (&config.limits, &config.upstream);
         let mut builder = hyper_http1::Builder::new();
         builder
             // A client may shut its sending side down after the request; nothing of the response is lost.
@@ -114,6 +120,9 @@ impl Site {
             arrivals: Arc::clone(arrivals),
             probers: Rc::clone(probers),
             tls,
+            fast: upstream.protocol != Some(UpstreamProtocol::H2c) && upstream.send_proxy.is_none(),
+            max_header_bytes: limits.max_header_bytes,
+            date: Date::default(),
             builder,
             http2: http2::builder(limits),
             refusing: Cell::new(0),
@@ -241,8 +250,12 @@ enum Next {
     Handshake(TcpStream),
     /// Idle: only the socket is kept.
     Park(ClientStream),
-    /// Idle, but part of a head is here.
-    Serve(ClientStream, Bytes),
+    /// A request is here, or part of one.
+    Fast(ClientStream, Bytes),
+    /// The same, for hyper; the first request may have begun already.
+    Serve(ClientStream, Bytes, Option<Box<Begun>>),
+    /// The first bytes are those of an HTTP/2 client, as far as they go.
+    Sniff(ClientStream, Vec<u8>),
     /// The client speaks HTTP/2; its first bytes.
     Http2(ClientStream, Bytes),
     /// Everything has been said.
@@ -293,8 +306,9 @@ impl Client {
                 Next::Park(mut stream) => {
                     self.member.seat.enter(Stage::Parked, self.exchange.idle_since());
                     match parked::wait(&self, &mut stream).await {
-                        parked::Wake::Readable if self.fresh.get() => sniff::sniff(&self, stream).await,
-                        parked::Wake::Readable => Next::Serve(stream, Bytes::new()),
+                        parked::Wake::Readable if self.site.fast => Next::Fast(stream, Bytes::new()),
+                        parked::Wake::Readable if self.fresh.get() => Next::Sniff(stream, Vec::new()),
+                        parked::Wake::Readable => Next::Serve(stream, Bytes::new(), None),
                         parked::Wake::Close => {
                             self.member.ends(End::ClosedIdle);
                             linger::after_idle(&self.member, stream).await;
@@ -305,7 +319,11 @@ impl Client {
                     }
                 }
                 // Boxed: hyper's state is large, and a parked connection should not have room for it.
-                Next::Serve(stream, unread) => Box::pin(http1::serve(&self, stream, unread)).await,
+                Next::Serve(stream, unread, begun) => {
+                    Box::pin(http1::serve(&self, stream, unread, begun)).await
+                }
+                Next::Fast(stream, unread) => Box::pin(fast::serve(&self, stream, unread)).await,
+                Next::Sniff(stream, begun) => Box::pin(sniff::sniff(&self, stream, begun)).await,
                 Next::Http2(stream, first) => Box::pin(http2::serve(&self, stream, first)).await,
                 Next::Linger(stream) => {
                     linger::after_response(&self.member, stream).await;

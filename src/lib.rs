@@ -2,7 +2,7 @@
 //!
 //! The modules in reading order are the map. A request's path: [`listener`] → [`connection`] → [`proxy`] →
 //! [`upstream`]. A drain's path: [`drain`], top to bottom. The rest are side doors.
-//! Dependencies point downwards only; [`drain::watch`], [`metrics`], [`sys`], [`gather`], [`http2`] and a module's own part of
+//! Dependencies point downwards only; [`drain::watch`], [`metrics`], [`sys`], [`date`], [`gather`], [`http1`], [`http2`], [`media`] and a module's own part of
 //! [`config`] are leaves that anyone may use.
 
 pub mod cli;
@@ -26,8 +26,11 @@ pub mod websocket;
 pub mod drain;
 
 pub mod admin;
+pub mod date;
 pub mod gather;
+pub mod http1;
 pub mod http2;
+pub mod media;
 pub mod metrics;
 pub mod sys;
 pub mod telemetry;

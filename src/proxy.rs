@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tower::ServiceBuilder;
+use tower::Layer as _;
 
 use crate::config::{Forwarded, Scheme};
 use crate::metrics::Shard;
 use crate::telemetry::AccessLog;
-use crate::upstream::Pool;
+use crate::upstream::{Pool, Sent};
 
 mod body;
 mod caller;
@@ -33,8 +33,9 @@ pub use caller::Caller;
 pub use error::{Error, Form};
 use forward::Forward;
 use headers::{Headers, HeadersLayer};
+pub use in_flight::Guard;
+use in_flight::InFlight;
 pub use in_flight::{Busy, Exchange};
-use in_flight::{InFlight, InFlightLayer};
 
 /// What the requests of one worker on one forward share.
 #[derive(Debug)]
@@ -56,11 +57,21 @@ pub struct Route {
 /// The stack, one for each connection.
 pub type Stack = InFlight<Headers<Forward>>;
 
+/// An exchange that somebody else has begun, and which the stack takes over with the next request that it gets, which is
+/// the same.
+#[derive(Debug)]
+pub struct Begun {
+    /// Says that it is in flight.
+    pub guard: Guard,
+    /// How far it is.
+    pub sent: Sent,
+}
+
 /// Builds the stack for a connection whose client has the address `client`.
 #[must_use]
-pub fn stack(route: &Rc<Route>, exchange: &Rc<Exchange>, client: HeaderValue) -> Stack {
-    ServiceBuilder::new()
-        .layer(InFlightLayer::new(exchange))
-        .layer(HeadersLayer::new(route.forwarded, client, route.scheme))
-        .service(Forward::new(&route.pool, exchange.upload(), exchange.caller()))
+pub fn stack(exchange: &Rc<Exchange>, client: HeaderValue, begun: Option<Begun>) -> Stack {
+    let route = exchange.route();
+    let (guard, sent) = begun.map_or((None, None), |begun| (Some(begun.guard), Some(begun.sent)));
+    let headers = HeadersLayer::new(route.forwarded, client, route.scheme);
+    InFlight::new(headers.layer(Forward::new(exchange, sent)), exchange, guard)
 }

@@ -14,7 +14,7 @@ use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::config;
+use crate::{config, http1};
 
 /// The format of ebb's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -142,6 +142,21 @@ pub struct LogLine {
 }
 
 impl LogLine {
+    /// Of an HTTP/1.1 request as the client sent it.
+    #[must_use]
+    pub fn of_http1(request: &http1::Request<'_>, client: SocketAddr) -> Self {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        Self {
+            time: SystemTime::now(),
+            client,
+            method: request.method.to_owned(),
+            path: request.target.to_owned(),
+            host: Some(text(request.host)),
+            user_agent: request.user_agent.map(text),
+            protocol: "HTTP/1.1",
+        }
+    }
+
     /// Of a request as the client sent it.
     #[must_use]
     pub fn new<B>(request: &Request<B>, client: SocketAddr) -> Self {

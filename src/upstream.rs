@@ -25,6 +25,7 @@ mod body;
 mod conn;
 mod http2;
 mod idle;
+mod lease;
 mod link;
 mod response;
 mod stream;
@@ -33,7 +34,8 @@ mod translate;
 pub use body::{Asked, BodyError, Gate, Incoming, RequestBody, Upload};
 use conn::Conn;
 use http2::{Failed, Mux};
-use idle::Idle;
+use idle::{Bare, Idle};
+pub use lease::Lease;
 pub use link::Replay;
 use link::{Lane, Link};
 use response::Driven;
@@ -68,6 +70,10 @@ pub enum SendError {
     /// The app has reset the stream, with this code.
     Reset(Reason),
 }
+
+/// A request that has been sent by other means: the connection it is on and what has been read of the response, or why
+/// it could not be sent.
+pub type Sent = Result<(Lease, Bytes), UpstreamFailure>;
 
 /// A worker's connections to one app.
 #[derive(Debug)]
@@ -138,6 +144,32 @@ impl Pool {
         }
     }
 
+    /// Waits for the head of the response to a request that has been `sent`, and takes the exchange over.
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub async fn take_over(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        sent: Sent,
+    ) -> Result<Answer, SendError> {
+        let upload = request.body().upload().clone();
+        let answered = match sent {
+            Ok((lease, begun)) => {
+                let adopted = self.adopt(lease.into_stream(), None).await;
+                match adopted {
+                    Ok(conn) => {
+                        conn.lane.take_over(begun);
+                        self.exchange_on(conn, request, &upload).await
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+            Err(failure) => Err(failure),
+        };
+        answered.map_err(|failure| self.fail(failure))
+    }
+
     /// Sends a request over HTTP/1.1 and waits for the head of the response.
     ///
     /// `replay` says in which cases it may be sent a second time, on a fresh connection, when a pooled one
@@ -158,9 +190,13 @@ impl Pool {
             if upload.is_broken() {
                 return SendError::Client;
             }
-            self.shard.upstream_failures[failure as usize].inc();
-            SendError::App(failure)
+            self.fail(failure)
         })
+    }
+
+    fn fail(&self, failure: UpstreamFailure) -> SendError {
+        self.shard.upstream_failures[failure as usize].inc();
+        SendError::App(failure)
     }
 
     fn mux_for(&self, preamble: Option<&Preamble>) -> Rc<Mux> {
@@ -190,14 +226,23 @@ impl Pool {
         preamble: Option<&Preamble>,
         upload: &Upload,
     ) -> Result<Answer, UpstreamFailure> {
-        let mut conn = match self.checkout(preamble) {
+        let conn = match self.checkout(preamble) {
             Some(conn) => {
                 conn.lane.arm(replay);
                 conn
             }
             // Boxed: it is rare, and would make the future of every request twice as large.
-            None => Box::pin(self.connect(preamble)).await?,
+            None => Box::pin(self.find(preamble, replay)).await?,
         };
+        self.exchange_on(conn, request, upload).await
+    }
+
+    async fn exchange_on(
+        self: &Rc<Self>,
+        mut conn: Box<Conn>,
+        request: Request<RequestBody>,
+        upload: &Upload,
+    ) -> Result<Answer, UpstreamFailure> {
         let mut response = pin!(conn.sender.try_send_request(request));
         let answered = poll_fn(|cx| {
             let over = conn.drive(cx).is_ready();
@@ -281,6 +326,36 @@ impl Pool {
         idle.push(conn);
     }
 
+    /// A connection without hyper's state: the most recently used one that the app has not closed. Those that are
+    /// `surely_quiet`, by when they were used last, are not looked at.
+    fn checkout_bare(&self, surely_quiet: impl Fn(Instant) -> bool, now: Instant) -> Option<Stream> {
+        loop {
+            let Bare { stream, since } = self.pop_bare()?;
+            let fresh = now.saturating_duration_since(since) < self.config.idle;
+            if fresh && (surely_quiet(since) || stream.is_quiet()) {
+                return Some(stream);
+            }
+        }
+    }
+
+    fn pop_bare(&self) -> Option<Bare> {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        let bare = idle.pop_bare();
+        // One that could not be stripped is gone as well.
+        self.count_dropped(before - idle.len());
+        bare
+    }
+
+    fn put_bare(&self, stream: Stream, since: Instant) {
+        self.shard.upstream_idle.add(1);
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            self.filled.notify_one();
+        }
+        idle.push_bare(Bare { stream, since });
+    }
+
     /// A client has gone: connections that began with its header are of no use to anybody else.
     pub fn forget(&self, preamble: &Preamble) {
         let dropped = self.idle.borrow_mut().forget(preamble);
@@ -335,11 +410,31 @@ impl Pool {
         })
     }
 
-    async fn connect(self: &Rc<Self>, preamble: Option<&Preamble>) -> Result<Box<Conn>, UpstreamFailure> {
-        let timeout = self.config.connect_timeout;
-        let stream = stream::connect(&self.target, timeout, preamble).await;
-        let stream = stream.map_err(|error| failure_of(&error))?;
-        let lane = Lane::new(stream, Rc::clone(&self.target), timeout, preamble.cloned());
+    /// A connection for a request that may be sent again as `replay` says: one from the pool that has no state of hyper's
+    /// yet, or a new one.
+    async fn find(
+        self: &Rc<Self>,
+        preamble: Option<&Preamble>,
+        replay: Replay,
+    ) -> Result<Box<Conn>, UpstreamFailure> {
+        if preamble.is_none()
+            && let Some(stream) = self.checkout_bare(|_| false, Instant::now())
+        {
+            let conn = self.adopt(stream, None).await?;
+            conn.lane.arm(replay);
+            return Ok(conn);
+        }
+        let stream = stream::connect(&self.target, self.config.connect_timeout, preamble).await;
+        self.adopt(stream.map_err(|error| failure_of(&error))?, preamble).await
+    }
+
+    async fn adopt(
+        self: &Rc<Self>,
+        stream: Stream,
+        preamble: Option<&Preamble>,
+    ) -> Result<Box<Conn>, UpstreamFailure> {
+        let target = Rc::clone(&self.target);
+        let lane = Lane::new(stream, target, self.config.connect_timeout, preamble.cloned());
         lane.count_active(&self.shard);
         let link = TokioIo::new(Link::new(Rc::clone(&lane)));
         let (sender, driver) = self.builder.handshake(link).await.map_err(|_| UpstreamFailure::Reset)?;

@@ -24,17 +24,19 @@ use super::wire::{Io, Wire};
 use super::{Client, Next, Upgraded};
 use crate::drain::Phase;
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Body, Error};
+use crate::proxy::{self, Begun, Body, Error};
 use crate::sys;
 use crate::upstream::{Incoming, Stream};
 
 /// A client that pipelines without pause is told to go after this many more responses.
-const KEPT_MAX: u32 = 100;
+pub(super) const KEPT_MAX: u32 = 100;
 
 /// Why hyper's connection is not driven any further.
 enum Ended {
     Over(hyper::Result<()>),
     Ordered(Order),
+    /// What there was to do for hyper is done.
+    Idle,
     /// We have ended a stream of events: the client is to ask for it elsewhere.
     Told,
     /// The client has reset the connection.
@@ -42,13 +44,22 @@ enum Ended {
 }
 
 /// Serves requests until the connection is idle, upgraded or at its end.
-pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) -> Next {
+///
+/// The first request may have `begun` already, in the short way.
+pub(super) async fn serve(
+    client: &Client,
+    stream: ClientStream,
+    unread: Bytes,
+    begun: Option<Box<Begun>>,
+) -> Next {
     let seat = &client.member.seat;
-    seat.enter(Stage::Waiting, client.exchange.idle_since());
-    let wire = Wire::new(stream, unread, seat, &client.exchange);
+    if begun.is_none() {
+        seat.enter(Stage::Waiting, client.exchange.idle_since());
+    }
+    let wire = Wire::new(stream, unread, seat, &client.exchange, begun.is_some());
     let upgrade = Rc::new(RefCell::new(None));
     let session = Session {
-        stack: RefCell::new(proxy::stack(&client.site.route, &client.exchange, client.caller.ip())),
+        stack: RefCell::new(proxy::stack(&client.exchange, client.caller.ip(), begun.map(|begun| *begun))),
         client,
         wire: Rc::clone(&wire),
         upgrade: Rc::clone(&upgrade),
@@ -91,7 +102,8 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
             refuse(client, stream, Error::DrainDeadline)
         }
         Ended::Ordered(Order::Close | Order::Park) if unread.is_empty() => Next::Park(stream),
-        Ended::Ordered(Order::Close | Order::Park) => Next::Serve(stream, unread),
+        Ended::Ordered(Order::Close | Order::Park) => Next::Serve(stream, unread, None),
+        Ended::Idle => Next::Fast(stream, unread),
         Ended::Ordered(Order::Cut) => {
             client.member.ends(End::Cut);
             Next::Closed
@@ -101,7 +113,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
             Next::Linger(stream)
         }
         // It has asked for something else already; the answer to that will tell it.
-        Ended::Told => Next::Serve(stream, unread),
+        Ended::Told => Next::Serve(stream, unread, None),
         Ended::Gone | Ended::Ordered(Order::Probe | Order::Tell | Order::Ping | Order::Goodbye) => {
             Next::Closed
         }
@@ -131,6 +143,9 @@ fn poll_serving(
     }
     if idle && matches!(seat.stage.get(), Stage::Exchange | Stage::Upload) {
         seat.enter(Stage::Waiting, client.exchange.idle_since());
+        if client.site.fast && !wire.swallowed() {
+            return Poll::Ready(Ended::Idle);
+        }
     } else if seat.stage.get() == Stage::Exchange && wire.only_uploads() {
         seat.enter(Stage::Upload, client.exchange.idle_since());
     }
@@ -181,8 +196,13 @@ fn fail(client: &Client, wire: &Wire, stream: ClientStream, error: &hyper::Error
 
 /// Says why, on a connection that has no HTTP state any more, and closes it. Nothing else is waiting to be
 /// written, so a few bytes fit into the socket at once; where they don't, the client reads nothing anyway.
-pub(super) fn refuse(client: &Client, mut stream: ClientStream, error: Error) -> Next {
+pub(super) fn refuse(client: &Client, stream: ClientStream, error: Error) -> Next {
     client.member.shard.refused(Protocol::Http1, error.status().as_u16());
+    say(stream, error)
+}
+
+/// The same for a request that is counted already.
+pub(super) fn say(mut stream: ClientStream, error: Error) -> Next {
     match stream.try_write(&error.raw_response()) {
         Ok(()) => Next::Linger(stream),
         Err(_) => Next::Closed,
@@ -209,7 +229,7 @@ impl<'a> hyper::service::Service<Request<Http1Body>> for Session<'a> {
         self.old.set(request.version() == Version::HTTP_10);
         self.wire.request_begins(!request.body().is_end_stream());
         if !self.client.asked.replace(true) {
-            note_arrival(self.client, &request);
+            note_arrival(self.client, user_agent(request.headers()));
         }
         let answering = self.stack.borrow_mut().call(request.map(Incoming::Http1));
         self.client.member.seat.held.set(self.client.exchange.upload().is_held());
@@ -223,14 +243,17 @@ impl<'a> hyper::service::Service<Request<Http1Body>> for Session<'a> {
 }
 
 /// A new connection in a drain says that somebody still finds us, unless it is a prober's.
-pub(super) fn note_arrival<B>(client: &Client, request: &Request<B>) {
+pub(super) fn note_arrival(client: &Client, user_agent: &[u8]) {
     if client.member.view().phase() == Phase::Serving {
         return;
     }
-    let user_agent = request.headers().get(USER_AGENT).map_or(&b""[..], |value| value.as_bytes());
     if !client.site.probers.matches(user_agent) {
         client.site.arrivals.note(client.member.seat.accepted);
     }
+}
+
+pub(super) fn user_agent(head: &HeaderMap) -> &[u8] {
+    head.get(USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes)
 }
 
 /// The response on its way to hyper.

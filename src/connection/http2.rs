@@ -246,14 +246,14 @@ impl Session<'_> {
         }
         let client = self.client;
         if !client.asked.replace(true) {
-            http1::note_arrival(client, &request);
+            http1::note_arrival(client, http1::user_agent(request.headers()));
         }
         if request.headers_mut().remove(EXPECT).is_some() {
             // What keeps the body back is the stream's window, so nothing is gained by letting the client wait.
             let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
         }
         let exchange = client.exchange.beside(Rc::clone(&self.busy));
-        let mut stack = proxy::stack(&client.site.route, &exchange, self.ip.clone());
+        let mut stack = proxy::stack(&exchange, self.ip.clone(), None);
         let (request, offer) = if websocket::into_upgrade(&mut request) {
             let (parts, incoming) = request.into_parts();
             let offer = Box::new(Offer { incoming, site: Rc::clone(&client.site) });

@@ -20,7 +20,7 @@ use crate::metrics::{End, Protocol};
 use crate::proxy::Error;
 
 /// What an HTTP/2 client says first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Read at a time: most request heads fit, and need no second read.
 const FIRST: usize = 2048;
@@ -35,10 +35,9 @@ enum First {
     Gone,
 }
 
-/// Reads until it is clear what the client speaks.
-pub(super) async fn sniff(client: &Client, mut stream: ClientStream) -> Next {
+/// Reads until it is clear what the client speaks, which has `begun` like one that speaks HTTP/2, or not yet.
+pub(super) async fn sniff(client: &Client, mut stream: ClientStream, mut begun: Vec<u8>) -> Next {
     let seat = &client.member.seat;
-    let mut begun = Vec::new();
     let first = poll_fn(|cx| {
         seat.register(cx.waker());
         let read = poll_first(&mut stream, &mut begun, cx);
@@ -64,7 +63,7 @@ pub(super) async fn sniff(client: &Client, mut stream: ClientStream) -> Next {
         First::Http1(bytes) => {
             client.fresh.set(false);
             client.member.speaks(Protocol::Http1);
-            Next::Serve(stream, bytes)
+            Next::Serve(stream, bytes, None)
         }
         First::Http2(bytes) => {
             client.fresh.set(false);
@@ -87,12 +86,6 @@ pub(super) fn too_slow(client: &Client, stream: ClientStream, order: Order) -> N
 
 fn poll_first(stream: &mut ClientStream, begun: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<First> {
     loop {
-        let mut room = [MaybeUninit::uninit(); FIRST];
-        let mut room = ReadBuf::uninit(&mut room);
-        if ready!(Pin::new(&mut *stream).poll_read(cx, &mut room)).is_err() || room.filled().is_empty() {
-            return Poll::Ready(First::Gone);
-        }
-        begun.extend_from_slice(room.filled());
         let known = begun.len().min(PREFACE.len());
         if begun[..known] != PREFACE[..known] {
             return Poll::Ready(First::Http1(std::mem::take(begun).into()));
@@ -100,5 +93,11 @@ fn poll_first(stream: &mut ClientStream, begun: &mut Vec<u8>, cx: &mut Context<'
         if known == PREFACE.len() {
             return Poll::Ready(First::Http2(std::mem::take(begun).into()));
         }
+        let mut room = [MaybeUninit::uninit(); FIRST];
+        let mut room = ReadBuf::uninit(&mut room);
+        if ready!(Pin::new(&mut *stream).poll_read(cx, &mut room)).is_err() || room.filled().is_empty() {
+            return Poll::Ready(First::Gone);
+        }
+        begun.extend_from_slice(room.filled());
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Wire {
     eof: Cell<bool>,
     /// All there is of a head is part of a TLS record.
     half_record: Cell<bool>,
+    /// The request that hyper has not read yet is in flight already.
+    begun: Cell<bool>,
 }
 
 impl Wire {
@@ -52,6 +54,7 @@ impl Wire {
         unread: Bytes,
         seat: &Rc<Seat>,
         exchange: &Rc<Exchange>,
+        begun: bool,
     ) -> Rc<Self> {
         Rc::new(Self {
             stream: RefCell::new(Some(stream)),
@@ -65,6 +68,7 @@ impl Wire {
             patience: Cell::new(0),
             eof: Cell::new(false),
             half_record: Cell::new(false),
+            begun: Cell::new(begun),
         })
     }
 
@@ -76,6 +80,7 @@ impl Wire {
     /// The service has got a request.
     pub(super) fn request_begins(&self, has_body: bool) {
         self.expecting.set(true);
+        self.begun.set(false);
         self.seat.stage.set(Stage::Exchange);
         self.heads.request(has_body);
         self.exchange.upload().set_client_sends(has_body && self.heads.more() == More::Yes);
@@ -156,7 +161,7 @@ impl Wire {
             return;
         }
         let upload = self.exchange.upload().is_open();
-        if self.exchange.in_flight() || upload {
+        if (self.exchange.in_flight() && !self.begun.get()) || upload {
             self.heads.body();
             if upload && self.seat.stage.get() == Stage::Upload {
                 self.seat.since.set(Instant::now());
@@ -166,7 +171,7 @@ impl Wire {
         self.heads.read(bytes);
         // Empty lines before a request are nothing (RFC 9112, section 2.2).
         let blank = || bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        if self.seat.stage.get() != Stage::Head && !blank() {
+        if self.seat.stage.get() != Stage::Head && !self.begun.get() && !blank() {
             self.seat.enter(Stage::Head, Instant::now());
         }
     }

@@ -13,6 +13,7 @@ use super::error::is_grpc;
 use super::events::Events;
 use super::grpc::Messages;
 use super::in_flight::Guard;
+use crate::media;
 use crate::metrics::UpstreamFailure;
 use crate::upstream::{self, ResponseBody, Stream};
 
@@ -70,12 +71,12 @@ impl Body {
         let ending =
             if version == Version::HTTP_2 && media_type.starts_with(b"application/grpc") && is_grpc(head) {
                 Ending::Grpc(Messages::default())
-            } else if has_no_end_of_its_own(media_type) {
+            } else if media::is_stream(media_type) {
                 Ending::Clean
             } else {
                 Ending::Cut
             };
-        let is_events = media_type.eq_ignore_ascii_case(EVENTS) && body.size_hint().exact().is_none();
+        let is_events = media_type.eq_ignore_ascii_case(media::EVENTS) && body.size_hint().exact().is_none();
         let events = is_events.then(|| Box::new(Events::of(head)));
         Self { ending, events, ..Self::of(Kind::App(body)) }
     }
@@ -129,22 +130,10 @@ impl Body {
     }
 }
 
-/// Media types whose bodies are open-ended sequences of records: stopping between two chunks loses nothing
-/// that the client can't ask for again. Any other body is cut instead, because a terminal chunk would make
-/// half a document look whole (RFC 9112, section 8).
-fn has_no_end_of_its_own(media_type: &[u8]) -> bool {
-    const STREAMS: [&[u8]; 4] =
-        [EVENTS, b"application/x-ndjson", b"application/json-seq", b"multipart/x-mixed-replace"];
-    STREAMS.iter().any(|stream| media_type.eq_ignore_ascii_case(stream))
-}
-
-/// Server-sent events.
-const EVENTS: &[u8] = b"text/event-stream";
-
 /// A head's media type without its parameters.
 fn media_type(head: &HeaderMap) -> &[u8] {
     let value = head.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii()
+    media::type_of(value)
 }
 
 impl HttpBody for Body {
@@ -220,24 +209,5 @@ impl HttpBody for Body {
             Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
             Kind::App(body) => body.size_hint(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_streams_of_records_may_be_ended_as_if_they_were_whole() {
-        let ends = |content_type: &'static str| {
-            let mut head = HeaderMap::new();
-            head.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            has_no_end_of_its_own(media_type(&head))
-        };
-        assert!(ends("text/event-stream"));
-        assert!(ends("Text/Event-Stream; charset=utf-8"));
-        assert!(!ends("application/json"));
-        assert!(!ends("text/event-streams"));
-        assert!(!has_no_end_of_its_own(b""));
     }
 }

@@ -11,23 +11,30 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tower::Service;
 
-use super::{Body, Caller, Error};
+use super::{Body, Caller, Error, Exchange};
 use crate::metrics::UpstreamFailure;
 use crate::upstream::{
-    Answer, Asked, Gate, Incoming, Pool, Replay, RequestBody, ResponseBody, SendError, Upload,
+    Answer, Asked, Gate, Incoming, Pool, Replay, RequestBody, ResponseBody, SendError, Sent, Upload,
 };
 
 /// Sends requests to the app of one forward.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Forward {
     pool: Rc<Pool>,
     upload: Upload,
     caller: Rc<Caller>,
+    /// The first request has been sent already.
+    sent: Option<Sent>,
 }
 
 impl Forward {
-    pub(super) fn new(pool: &Rc<Pool>, upload: &Upload, caller: &Rc<Caller>) -> Self {
-        Self { pool: Rc::clone(pool), upload: upload.clone(), caller: Rc::clone(caller) }
+    pub(super) fn new(exchange: &Exchange, sent: Option<Sent>) -> Self {
+        Self {
+            pool: Rc::clone(exchange.pool()),
+            upload: exchange.upload().clone(),
+            caller: Rc::clone(exchange.caller()),
+            sent,
+        }
     }
 }
 
@@ -48,7 +55,9 @@ impl Service<Request<Incoming>> for Forward {
         let request = request.map(|body| RequestBody::new(body, gate, &self.upload));
         let (pool, caller) = (Rc::clone(&self.pool), Rc::clone(&self.caller));
         // Each box has just the room that its way needs.
-        if !wants_upgrade && pool.speaks_http2(request.version()) {
+        if let Some(sent) = self.sent.take() {
+            Box::pin(take_over(pool, request, sent))
+        } else if !wants_upgrade && pool.speaks_http2(request.version()) {
             Box::pin(forward_http2(pool, request, replay, caller))
         } else {
             Box::pin(forward(pool, request, replay, caller, wants_upgrade))
@@ -73,6 +82,18 @@ fn of_app(response: Response<ResponseBody>, version: Version) -> Response<Body> 
     let (parts, body) = response.into_parts();
     let body = Body::app(body, &parts.headers, version);
     Response::from_parts(parts, body)
+}
+
+async fn take_over(
+    pool: Rc<Pool>,
+    request: Request<RequestBody>,
+    sent: Sent,
+) -> Result<Response<Body>, Error> {
+    let version = request.version();
+    match pool.take_over(request, sent).await? {
+        Answer::Response(response) => Ok(of_app(response, version)),
+        Answer::Upgraded { .. } => Err(Error::Upstream(UpstreamFailure::Invalid)),
+    }
 }
 
 async fn forward(

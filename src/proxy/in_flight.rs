@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::error::Form;
 use super::{Body, Caller, Error, Route};
@@ -17,7 +18,7 @@ use crate::drain::notice;
 use crate::drain::watch::View;
 use crate::metrics::{Protocol, Shard};
 use crate::telemetry::LogLine;
-use crate::upstream::{Incoming, Upload};
+use crate::upstream::{Incoming, Pool, Upload};
 
 /// The status that a request is counted with when the client went away before the response (as nginx does).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -100,6 +101,17 @@ impl Exchange {
         self.busy.idle_since.set(now);
     }
 
+    /// What it is part of.
+    #[must_use]
+    pub fn route(&self) -> &Rc<Route> {
+        &self.route
+    }
+
+    /// The way to the app.
+    pub(super) fn pool(&self) -> &Rc<Pool> {
+        &self.route.pool
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn caller(&self) -> &Rc<Caller> {
@@ -150,10 +162,10 @@ impl Exchange {
         self.ended_by_us.take()
     }
 
-    fn begin(self: &Rc<Self>, request: &Request<Incoming>) -> Guard {
+    /// A request is in flight from now on; `line` makes the line of the access log, if there is one.
+    pub fn begin(self: &Rc<Self>, line: impl FnOnce(SocketAddr) -> LogLine) -> Guard {
         self.busy.begin(&self.route.shard);
-        let line =
-            self.route.access_log.as_ref().map(|_| Box::new(LogLine::new(request, self.caller.addr())));
+        let line = self.route.access_log.as_ref().map(|_| Box::new(line(self.caller.addr())));
         Guard {
             exchange: Rc::clone(self),
             started: Instant::now(),
@@ -166,7 +178,7 @@ impl Exchange {
 
 /// Says that a request is in flight until it is dropped, which counts and logs it.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     exchange: Rc<Exchange>,
     started: Instant,
     status: u16,
@@ -175,7 +187,19 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn sent(&mut self, bytes: usize) {
+    /// When the request came.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The status of the response.
+    pub fn answered(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// So many more bytes of the response's body are on their way.
+    pub fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
@@ -209,29 +233,19 @@ impl Drop for Guard {
     }
 }
 
-/// Makes [`InFlight`] services.
-#[derive(Debug, Clone)]
-pub(super) struct InFlightLayer(Rc<Exchange>);
-
-impl InFlightLayer {
-    pub(super) fn new(exchange: &Rc<Exchange>) -> Self {
-        Self(Rc::clone(exchange))
-    }
-}
-
-impl<S> Layer<S> for InFlightLayer {
-    type Service = InFlight<S>;
-
-    fn layer(&self, inner: S) -> InFlight<S> {
-        InFlight { inner, exchange: Rc::clone(&self.0) }
-    }
-}
-
 /// Counts requests and ends them at the drain's deadline.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct InFlight<S> {
     inner: S,
     exchange: Rc<Exchange>,
+    /// Of the first request, if it is in flight already.
+    begun: Option<Guard>,
+}
+
+impl<S> InFlight<S> {
+    pub(super) fn new(inner: S, exchange: &Rc<Exchange>, begun: Option<Guard>) -> Self {
+        Self { inner, exchange: Rc::clone(exchange), begun }
+    }
 }
 
 impl<S> Service<Request<Incoming>> for InFlight<S>
@@ -248,7 +262,8 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let guard = self.exchange.begin(&request);
+        let guard =
+            self.begun.take().unwrap_or_else(|| self.exchange.begin(|client| LogLine::new(&request, client)));
         let form = Form::of(&request);
         Answering { inner: self.inner.call(request), guard: Some(guard), form }
     }
@@ -275,7 +290,7 @@ impl<F: Future<Output = Result<Response<Body>, Error>> + Unpin> Future for Answe
             Poll::Pending => return Poll::Pending,
         };
         let guard = self.guard.take().map(|mut guard| {
-            guard.status = response.status().as_u16();
+            guard.answered(response.status().as_u16());
             guard
         });
         Poll::Ready(Ok(response.map(|body| match guard {

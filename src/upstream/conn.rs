@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Duration, Instant};
 
 use super::body::RequestBody;
+use super::idle::Bare;
 use super::link::{Lane, Link};
 use super::stream::Stream;
 
@@ -61,6 +62,17 @@ impl Conn {
         })
         .await;
         (!self.over).then_some(self)
+    }
+
+    /// An idle connection without hyper's state.
+    pub(super) fn strip(self: Box<Self>) -> Option<Bare> {
+        if self.over || !self.sender.is_ready() || !self.lane.is_open() {
+            return None;
+        }
+        let since = self.idle_since;
+        let unread = self.driver.into_parts().read_buf;
+        let stream = self.lane.take_stream().filter(|_| unread.is_empty())?;
+        Some(Bare { stream, since })
     }
 
     /// The bare connection and what has been read from it, after a 101.

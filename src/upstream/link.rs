@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Duration;
 
@@ -46,6 +47,18 @@ pub(super) struct Lane {
     connect_timeout: Duration,
     /// What this connection began with, and what another in its place must begin with.
     preamble: Option<Preamble>,
+    elsewhere: Cell<Elsewhere>,
+    /// What has been read of its response.
+    begun: RefCell<Bytes>,
+}
+
+/// Whether the present request has been sent by other means, so that what hyper writes of it goes nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    No,
+    /// Yes, and hyper has not written anything of it yet. To hyper the response would be an answer to nothing.
+    Unasked,
+    Sent,
 }
 
 enum Wire {
@@ -86,7 +99,15 @@ impl Lane {
             target,
             connect_timeout,
             preamble,
+            elsewhere: Cell::new(Elsewhere::No),
+            begun: RefCell::default(),
         })
+    }
+
+    /// The next request has been sent already, and this is what has been read of the response.
+    pub(super) fn take_over(&self, begun: Bytes) {
+        self.elsewhere.set(Elsewhere::Unasked);
+        *self.begun.borrow_mut() = begun;
     }
 
     pub(super) fn preamble(&self) -> Option<&Preamble> {
@@ -108,8 +129,21 @@ impl Lane {
         self.failure.get()
     }
 
+    /// Reads what has been read before; false when there is nothing.
+    fn read_begun(&self, buf: &mut ReadBuf<'_>) -> bool {
+        let mut begun = self.begun.borrow_mut();
+        let n = begun.len().min(buf.remaining());
+        buf.put_slice(&begun.split_to(n));
+        n > 0
+    }
+
+    /// Whether the app has taken all that was written.
+    pub(super) fn is_open(&self) -> bool {
+        !self.deaf.get() && self.begun.borrow().is_empty()
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
-        !self.deaf.get() && matches!(&*self.wire.borrow(), Wire::Up(stream) if stream.is_quiet())
+        self.is_open() && matches!(&*self.wire.borrow(), Wire::Up(stream) if stream.is_quiet())
     }
 
     pub(super) fn take_stream(&self) -> Option<Stream> {
@@ -126,6 +160,7 @@ impl Lane {
     }
 
     pub(super) fn count_idle(&self) {
+        self.elsewhere.set(Elsewhere::No);
         if let Some(shard) = self.active.take() {
             shard.upstream_active.add(-1);
         }
@@ -232,6 +267,13 @@ impl Link {
         loop {
             ready!(self.poll_mended(cx))?;
             let all = || bufs.clone().map(<[u8]>::len).sum();
+            if self.lane.elsewhere.get() != Elsewhere::No {
+                if self.lane.elsewhere.replace(Elsewhere::Sent) == Elsewhere::Unasked {
+                    // Now the response may be read.
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Ready(Ok(all()));
+            }
             if self.lane.deaf.get() {
                 return Poll::Ready(Ok(all()));
             }
@@ -259,6 +301,12 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.lane.elsewhere.get() == Elsewhere::Unasked {
+            return Poll::Pending;
+        }
+        if self.lane.read_begun(buf) {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             ready!(self.poll_mended(cx))?;
             let before = buf.filled().len();

@@ -30,6 +30,7 @@ const WAIT: u32 = 256;
 #[derive(Debug)]
 pub(in crate::connection) struct Tools {
     buffer: RefCell<Box<[u8]>>,
+    head: RefCell<Vec<u8>>,
     idle: RefCell<Vec<Pipe>>,
     /// One strong reference a pipe, and this one.
     pipes: Rc<()>,
@@ -44,6 +45,7 @@ impl Tools {
     pub(in crate::connection) fn new(pipes_max: usize) -> Self {
         Self {
             buffer: RefCell::default(),
+            head: RefCell::default(),
             idle: RefCell::default(),
             pipes: Rc::default(),
             pipes_max,
@@ -52,8 +54,15 @@ impl Tools {
         }
     }
 
+    /// Room for a head that is being rewritten, empty; to be let go of before the next await.
+    pub(in crate::connection) fn head(&self) -> RefMut<'_, Vec<u8>> {
+        let mut head = self.head.borrow_mut();
+        head.clear();
+        head
+    }
+
     /// The buffer, to be let go of before the next await.
-    pub(super) fn buffer(&self) -> RefMut<'_, Box<[u8]>> {
+    pub(in crate::connection) fn buffer(&self) -> RefMut<'_, Box<[u8]>> {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.is_empty() {
             *buffer = vec![0; BUFFER].into_boxed_slice();
