@@ -143,7 +143,7 @@ fn poll_serving(
     }
     if idle && matches!(seat.stage.get(), Stage::Exchange | Stage::Upload) {
         seat.enter(Stage::Waiting, client.exchange.idle_since());
-        if client.site.fast && !wire.swallowed() {
+        if client.site.fast && !wire.swallowed() && !wire.is_last() {
             return Poll::Ready(Ended::Idle);
         }
     } else if seat.stage.get() == Stage::Exchange && wire.only_uploads() {
@@ -228,6 +228,11 @@ impl<'a> hyper::service::Service<Request<Http1Body>> for Session<'a> {
     fn call(&self, request: Request<Http1Body>) -> Reply<'a> {
         self.old.set(request.version() == Version::HTTP_10);
         self.wire.request_begins(!request.body().is_end_stream());
+        if request.version() == Version::HTTP_10
+            || request.headers().get_all(CONNECTION).iter().any(says_close)
+        {
+            self.wire.set_last();
+        }
         if !self.client.asked.replace(true) {
             note_arrival(self.client, user_agent(request.headers()));
         }
@@ -275,15 +280,23 @@ impl Future for Reply<'_> {
             // Told or not: a 101 without `Connection: upgrade` would be rejected.
             *self.upgrade.borrow_mut() = Some((app, from_app, agreed(response.headers())));
         } else if self.client.member.told() && !self.keeps() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            self.close_with(&mut response);
             self.client.member.ends(End::Told);
         } else if self.client.exchange.upload().is_held() {
             // The app has answered without asking for the body. The client may take that as "don't send it" or
             // send it all the same; only closing makes the end of this request unmistakable.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            self.close_with(&mut response);
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// Whether a `Connection` field ends the connection.
+fn says_close(value: &HeaderValue) -> bool {
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// What a 101 switches to.
@@ -293,6 +306,11 @@ fn agreed(head: &HeaderMap) -> Protocol {
 }
 
 impl Reply<'_> {
+    fn close_with(&self, response: &mut Response<Body>) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        self.wire.set_last();
+    }
+
     /// Whether the client has to be answered more before it can be told to go.
     fn keeps(&self) -> bool {
         let kept = &self.client.kept;

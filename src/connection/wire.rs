@@ -46,6 +46,8 @@ pub(super) struct Wire {
     half_record: Cell<bool>,
     /// The request that hyper has not read yet is in flight already.
     begun: Cell<bool>,
+    /// Nothing comes after the present request.
+    last: Cell<bool>,
 }
 
 impl Wire {
@@ -69,6 +71,7 @@ impl Wire {
             eof: Cell::new(false),
             half_record: Cell::new(false),
             begun: Cell::new(begun),
+            last: Cell::new(false),
         })
     }
 
@@ -129,6 +132,15 @@ impl Wire {
     /// The response is over and written, and the client still sends the request's body.
     pub(super) fn only_uploads(&self) -> bool {
         !self.exchange.in_flight() && self.exchange.upload().is_open() && !self.unflushed.get()
+    }
+
+    /// The connection ends with the present request.
+    pub(super) fn set_last(&self) {
+        self.last.set(true);
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.last.get()
     }
 
     /// hyper has answered a head that it can't read; the client has not got that.
