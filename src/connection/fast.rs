@@ -47,7 +47,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
     let stream = fast.stream;
     match ended {
         Ended::Idle => Next::Park(stream),
-        Ended::Other(unread, begun) => Next::Serve(stream, unread.into(), begun.map(Box::new)),
+        Ended::Other(unread, begun) => Next::Serve(stream, unread.into(), begun),
         Ended::MaybeHttp2(first) => Next::Sniff(stream, first),
         Ended::Refused(error) => say(stream, error),
         Ended::Over => Next::Linger(stream),
@@ -62,7 +62,7 @@ enum Ended {
     /// No request for a while.
     Idle,
     /// What the client has sent, and perhaps how far its first request is, is for hyper.
-    Other(Vec<u8>, Option<Begun>),
+    Other(Vec<u8>, Option<Box<Begun>>),
     /// A new client has begun like one that speaks HTTP/2.
     MaybeHttp2(Vec<u8>),
     /// The client gets this error, and that was all.
@@ -217,7 +217,7 @@ impl<'a> Fast<'a> {
     fn hand_over(&mut self, sent: Sent, guard: Guard) -> Ended {
         let mut unread = std::mem::take(&mut self.request);
         unread.append(&mut self.inbox);
-        Ended::Other(unread, Some(Begun { guard, sent }))
+        Ended::Other(unread, Some(Box::new(Begun { guard, sent })))
     }
 }
 

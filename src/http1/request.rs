@@ -114,7 +114,7 @@ impl<'a> Seen<'a> {
             14 if is("content-length") && self.length.replace(length(field.value)?).is_some() => return None,
             16 if is("proxy-connection") => return Some(false),
             17 if is("transfer-encoding") => return None,
-            15 | 16 | 17 if how != Forwarded::Off => return self.keeps_forwarded(field, how),
+            15..=17 if how != Forwarded::Off => return self.keeps_forwarded(field, how),
             _ => {}
         }
         Some(true)
