@@ -23,6 +23,7 @@ use super::sniff::PREFACE;
 use super::stream::ClientStream;
 use super::{Client, Next};
 use crate::config::Scheme;
+use crate::drain::Phase;
 use crate::http1::{Origin, Request};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{Begun, Error, Guard};
@@ -44,13 +45,15 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
     client.member.seat.enter(Stage::Waiting, client.exchange.idle_since());
     let mut fast = Fast::new(client, stream, unread);
     let ended = poll_fn(|cx| fast.poll(cx)).await;
-    let stream = fast.stream;
+    let mut stream = fast.stream;
     match ended {
         Ended::Idle => Next::Park(stream),
         Ended::Other(unread, begun) => Next::Serve(stream, unread.into(), begun),
         Ended::MaybeHttp2(first) => Next::Sniff(stream, first),
         Ended::Refused(error) => say(stream, error),
         Ended::Over => Next::Linger(stream),
+        Ended::Quits if client.member.view().phase() == Phase::Serving && !stream.has_bytes() => Next::Closed,
+        Ended::Quits => Next::Linger(stream),
         Ended::Eof if !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
         Ended::Eof => Next::Linger(stream),
         Ended::Broken => Next::Closed,
@@ -69,6 +72,10 @@ enum Ended {
     Refused(Error),
     /// Everything has been said.
     Over,
+    /// The same, and the client has said before that it has nothing more to say: no body, and "close". What could still
+    /// come from it, and would make closing a RST, is here or never comes. (In a drain, what it has not acknowledged is
+    /// waited for all the same.)
+    Quits,
     /// The client has ended its side between two requests.
     Eof,
     /// A side has broken off, or it is time to cut.

@@ -33,7 +33,8 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The client wants the connection to end with the response.
     pub close: bool,
-    has_body: bool,
+    /// It has a body, which may not be empty.
+    pub has_body: bool,
 }
 
 impl<'a> Request<'a> {

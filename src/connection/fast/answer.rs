@@ -22,8 +22,8 @@ pub(super) struct Answering {
     app: Option<Lease>,
     rest: Rest,
     guard: Guard,
-    /// The connection to the client ends with it.
-    close: bool,
+    /// How the connection to the client ends with it, if it does.
+    ends: Option<Ended>,
     /// The connection to the app does not.
     keep_app: bool,
 }
@@ -60,7 +60,7 @@ impl Fast<'_> {
     pub(super) fn answer(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Step {
         let client = self.client;
         let State::Asking(asking) = &self.state else { return Poll::Pending };
-        let (is_head, close) = (asking.is_head, asking.close);
+        let (is_head, close, quits) = (asking.is_head, asking.close, asking.quits());
         let told = client.member.told() && !self.keeps();
         let mut out = client.member.tools().head();
         let date = |out: &mut Vec<u8>| client.site.date.put(out);
@@ -82,7 +82,8 @@ impl Fast<'_> {
         // What comes behind the response answers nobody.
         let keep_app = !response.close && !deaf && here == body.len();
         let app = way.into_lease();
-        self.state = State::Answering(Answering { app, rest, guard, close: close || told, keep_app });
+        let ends = (close || told).then_some(if quits { Ended::Quits } else { Ended::Over });
+        self.state = State::Answering(Answering { app, rest, guard, ends, keep_app });
         if here <= gather::SMALL {
             out.extend_from_slice(&body[..here]);
             self.pass_on(&out, &[], cx)
@@ -165,7 +166,7 @@ impl Fast<'_> {
         let State::Answering(answering) = std::mem::replace(&mut self.state, State::Waiting) else {
             return Ok(());
         };
-        let Answering { app, guard, close, keep_app, .. } = answering;
+        let Answering { app, guard, ends, keep_app, .. } = answering;
         drop(guard);
         let now = self.client.exchange.idle_since();
         if let Some(app) = app.filter(|_| keep_app) {
@@ -176,6 +177,6 @@ impl Fast<'_> {
         if self.unsent.capacity() > gather::SMALL {
             self.unsent = Vec::new();
         }
-        if close { Err(Ended::Over) } else { Ok(()) }
+        ends.map_or(Ok(()), Err)
     }
 }

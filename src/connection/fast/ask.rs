@@ -21,6 +21,7 @@ pub(super) struct Asking {
     pub(super) is_head: bool,
     /// The client wants the connection to end with the response.
     pub(super) close: bool,
+    has_body: bool,
     repeatable: bool,
     /// Something of it has been written.
     written: bool,
@@ -42,7 +43,13 @@ impl Asking {
             None => Way::connect(pool),
         };
         let (is_head, close) = (request.is_head(), request.close);
-        Self { way, guard, is_head, close, repeatable, written: false, deaf: false }
+        let has_body = request.has_body;
+        Self { way, guard, is_head, close, has_body, repeatable, written: false, deaf: false }
+    }
+
+    /// Whether the client has nothing more to say.
+    pub(super) fn quits(&self) -> bool {
+        self.close && !self.has_body
     }
 
     /// Whether all may begin anew on another connection: this one was pooled, and is found to be closed (RFC 9110,
