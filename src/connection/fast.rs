@@ -23,7 +23,6 @@ use super::sniff::PREFACE;
 use super::stream::ClientStream;
 use super::{Client, Next};
 use crate::config::Scheme;
-use crate::drain::Phase;
 use crate::http1::{Origin, Request};
 use crate::metrics::{End, Protocol};
 use crate::proxy::{Begun, Error, Guard};
@@ -52,7 +51,11 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
         Ended::MaybeHttp2(first) => Next::Sniff(stream, first),
         Ended::Refused(error) => say(stream, error),
         Ended::Over => Next::Linger(stream),
-        Ended::Quits if client.member.view().phase() == Phase::Serving && !stream.has_bytes() => Next::Closed,
+        Ended::Quits
+            if !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 && !stream.has_bytes() =>
+        {
+            Next::Closed
+        }
         Ended::Quits => Next::Linger(stream),
         Ended::Eof if !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
         Ended::Eof => Next::Linger(stream),
@@ -72,9 +75,8 @@ enum Ended {
     Refused(Error),
     /// Everything has been said.
     Over,
-    /// The same, and the client has said before that it has nothing more to say: no body, and "close". What could still
-    /// come from it, and would make closing a RST, is here or never comes. (In a drain, what it has not acknowledged is
-    /// waited for all the same.)
+    /// The same, and the client has said before that it has nothing more to say: no body, and "close". If nothing more
+    /// is here and it has got everything, closing can't be a RST that takes something from it.
     Quits,
     /// The client has ended its side between two requests.
     Eof,
