@@ -111,6 +111,8 @@ impl Site {
         builder
             // A client may shut its sending side down after the request; nothing of the response is lost.
             .half_close(true)
+            // As on the fast path: names reach the other side as they were written.
+            .preserve_header_case(true)
             .max_header_size(limits.max_header_bytes)
             .max_buf_size(limits.max_header_bytes.max(MAX_BODY_BUFFER));
         Rc::new(Self {

@@ -95,7 +95,7 @@ impl Pool {
     #[must_use]
     pub fn new(target: &Upstream, config: UpstreamConfig, shard: Arc<Shard>) -> Rc<Self> {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_BUFFER);
+        builder.max_buf_size(MAX_BUFFER).preserve_header_case(true);
         let target = Rc::new(target.clone());
         Rc::new(Self {
             mux: Rc::new(Mux::new(&target, config, &shard)),

@@ -47,7 +47,7 @@ impl<'a> Request<'a> {
             return None;
         };
         let (method, target) = (parsed.method?, parsed.path?);
-        if parsed.version != Some(1) || !target.starts_with('/') || method == "CONNECT" {
+        if parsed.version != Some(1) || !is_plain(target) || method == "CONNECT" {
             return None;
         }
         let start = super::offset(bytes, method.as_bytes());
@@ -80,6 +80,15 @@ impl<'a> Request<'a> {
     pub fn is_repeatable(&self) -> bool {
         !self.has_body && matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
     }
+}
+
+/// Whether a target is a path, with nothing in it that has no place in one (RFC 3986, section 3.3): whether a request is
+/// refused must not depend on how it comes in.
+fn is_plain(target: &str) -> bool {
+    let bytes = target.as_bytes();
+    bytes.first() == Some(&b'/')
+        && memchr::memchr3(b'<', b'>', b'#', bytes).is_none()
+        && memchr::memchr2(b'"', b'`', bytes).is_none()
 }
 
 /// What the fields of a head have said.

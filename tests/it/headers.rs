@@ -132,6 +132,20 @@ async fn other_fields_are_left_alone() {
     assert_eq!(response.head.get("date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
 }
 
+/// Guards: names reach the other side as they were written, whichever way a message goes: the second request has a field
+/// that is not for the short one, and so has the last response.
+#[tokio::test]
+async fn names_keep_their_case() {
+    let chunked = "HTTP/1.1 200 OK\r\nX-cAsE: b\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n0\r\n\r\n";
+    let plain = "HTTP/1.1 200 OK\r\nX-cAsE: b\r\nContent-Length: 0\r\n\r\n";
+    for (field, answer) in [("", plain), ("TE: trailers\r\n", plain), ("", chunked)] {
+        let request = format!("GET / HTTP/1.1\r\nHost: app.test\r\nx-CaSe: a\r\n{field}\r\n");
+        let (request, response) = exchange(&[], &request, answer).await;
+        assert!(request.to_string().contains("\nx-CaSe: a\n"), "{request}");
+        assert!(response.head.to_string().contains("\nX-cAsE: b\n"), "{}", response.head);
+    }
+}
+
 /// Guards: what could mean two things never reaches the app in both meanings (RFC 9112 section 6.3).
 #[tokio::test]
 async fn a_length_beside_chunks_is_not_passed_on() {
