@@ -17,8 +17,8 @@
 //!
 //! With `--accept-proxy` the first state comes after the connection's PROXY protocol header (`proxy_header`).
 
-use std::cell::Cell;
-use std::future::poll_fn;
+use std::cell::{Cell, OnceCell};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -171,23 +171,17 @@ impl Site {
             ));
             return;
         }
-        let busy = Busy::new(Protocol::Http1, Instant::now());
-        let exchange = Exchange::new(&self.route, self.roster.view(), &caller, busy);
         let client = Client {
             site: Rc::clone(self),
             member,
-            exchange,
             caller,
+            exchange: OnceCell::new(),
+            idle_since: Cell::new(Instant::now()),
             asked: Cell::new(false),
             kept: Cell::new(0),
             fresh: Cell::new(true),
         };
-        let first = if client.site.tls.is_some() {
-            Next::Handshake(stream)
-        } else {
-            Next::Park(ClientStream::Plain(stream))
-        };
-        tokio::task::spawn_local(client.live(first));
+        tokio::task::spawn_local(client.live(ClientStream::Plain(stream)));
     }
 
     /// Too many connections: says so, as long as that does not itself take up too much.
@@ -235,8 +229,11 @@ const MAX_BODY_BUFFER: usize = 64 << 10;
 struct Client {
     site: Rc<Site>,
     member: Member,
-    exchange: Rc<Exchange>,
     caller: Rc<Caller>,
+    /// Only while it is not parked.
+    exchange: OnceCell<Rc<Exchange>>,
+    /// When the last exchange ended, or the connection came, while there is no exchange.
+    idle_since: Cell<Instant>,
     /// It has sent a request.
     asked: Cell<bool>,
     /// Responses on which it was not told to go because more of its requests were already here.
@@ -249,9 +246,11 @@ struct Client {
 #[derive(Debug)]
 enum Next {
     /// New, on an `https://` forward.
-    Handshake(TcpStream),
+    Handshake(ClientStream),
     /// Idle: only the socket is kept.
     Park(ClientStream),
+    /// It was parked until now.
+    Wake(ClientStream, parked::Wake),
     /// A request is here, or part of one.
     Fast(ClientStream, Bytes),
     /// The same, for hyper; the first request may have begun already.
@@ -280,53 +279,71 @@ struct Upgraded {
 }
 
 impl Client {
-    /// What the client has sent must reach the app, even if the client has gone with its answer.
-    async fn settle(self) {
-        if !self.exchange.upload().is_settling() {
-            return;
-        }
-        self.member.seat.enter(Stage::Lingering, Instant::now());
-        poll_fn(|cx| {
-            // The roster looks at a lingering connection at every tick.
-            self.member.seat.register(cx.waker());
-            let cut = self.member.seat.take_order() == Some(Order::Cut);
-            if cut {
-                self.member.ends(End::Cut);
-            }
-            if cut || !self.exchange.upload().is_settling() { Poll::Ready(()) } else { Poll::Pending }
+    /// What it and the exchanges on it know of each other.
+    fn exchange(&self) -> &Rc<Exchange> {
+        self.exchange.get_or_init(|| {
+            let busy = Busy::new(Protocol::Http1, self.idle_since.get());
+            Exchange::new(&self.site.route, self.site.roster.view(), &self.caller, busy)
         })
-        .await;
     }
 
-    async fn live(self, mut next: Next) {
+    /// When the last exchange ended (or the connection was accepted).
+    fn idle_since(&self) -> Instant {
+        self.exchange.get().map_or_else(|| self.idle_since.get(), |exchange| exchange.idle_since())
+    }
+
+    /// The connection's task. It is as large as a parked connection needs; all else is in a box, which goes when the
+    /// connection is parked.
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn live(mut self, mut stream: ClientStream) -> impl Future<Output = ()> {
+        async move {
+            if self.site.tls.is_some() {
+                match Box::pin(self.wake(Next::Handshake(stream))).await {
+                    Some(parked) => stream = parked,
+                    None => return,
+                }
+            }
+            loop {
+                self.idle_since.set(self.idle_since());
+                self.exchange.take();
+                self.member.seat.enter(Stage::Parked, self.idle_since.get());
+                let wake = poll_fn(|cx| parked::poll(&self, &mut stream, cx)).await;
+                match Box::pin(self.wake(Next::Wake(stream, wake))).await {
+                    Some(parked) => stream = parked,
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// Goes from state to state until the connection is parked (then it is returned) or closed.
+    async fn wake(&self, mut next: Next) -> Option<ClientStream> {
         loop {
             next = match next {
                 Next::Handshake(stream) => match &self.site.tls {
-                    Some(current) => Box::pin(tls::shake_hands(&self, stream, current)).await,
-                    None => Next::Park(ClientStream::Plain(stream)),
+                    Some(current) => Box::pin(tls::shake_hands(self, stream, current)).await,
+                    None => Next::Park(stream),
                 },
-                Next::Park(mut stream) => {
-                    self.member.seat.enter(Stage::Parked, self.exchange.idle_since());
-                    match parked::wait(&self, &mut stream).await {
-                        parked::Wake::Readable if self.site.fast => Next::Fast(stream, Bytes::new()),
-                        parked::Wake::Readable if self.fresh.get() => Next::Sniff(stream, Vec::new()),
-                        parked::Wake::Readable => Next::Serve(stream, Bytes::new(), None),
-                        parked::Wake::Close => {
-                            self.member.ends(End::ClosedIdle);
-                            linger::after_idle(&self.member, stream).await;
-                            Next::Closed
-                        }
-                        parked::Wake::TooSlow(order) => sniff::too_slow(&self, stream, order),
-                        parked::Wake::Cut => Next::Closed,
+                Next::Park(stream) => return Some(stream),
+                Next::Wake(stream, wake) => match wake {
+                    parked::Wake::Readable if self.site.fast => Next::Fast(stream, Bytes::new()),
+                    parked::Wake::Readable if self.fresh.get() => Next::Sniff(stream, Vec::new()),
+                    parked::Wake::Readable => Next::Serve(stream, Bytes::new(), None),
+                    parked::Wake::Close => {
+                        self.member.ends(End::ClosedIdle);
+                        linger::after_idle(&self.member, stream).await;
+                        Next::Closed
                     }
-                }
-                // Boxed: hyper's state is large, and a parked connection should not have room for it.
+                    parked::Wake::TooSlow(order) => sniff::too_slow(self, stream, order),
+                    parked::Wake::Cut => Next::Closed,
+                },
+                // Boxed: each has a box of its own size.
                 Next::Serve(stream, unread, begun) => {
-                    Box::pin(http1::serve(&self, stream, unread, begun)).await
+                    Box::pin(http1::serve(self, stream, unread, begun)).await
                 }
-                Next::Fast(stream, unread) => Box::pin(fast::serve(&self, stream, unread)).await,
-                Next::Sniff(stream, begun) => Box::pin(sniff::sniff(&self, stream, begun)).await,
-                Next::Http2(stream, first) => Box::pin(http2::serve(&self, stream, first)).await,
+                Next::Fast(stream, unread) => Box::pin(fast::serve(self, stream, unread)).await,
+                Next::Sniff(stream, begun) => Box::pin(sniff::sniff(self, stream, begun)).await,
+                Next::Http2(stream, first) => Box::pin(http2::serve(self, stream, first)).await,
                 Next::Linger(stream) => {
                     linger::after_response(&self.member, stream).await;
                     Next::Closed
@@ -340,8 +357,33 @@ impl Client {
                     }
                     Box::pin(tunnel.run(&self.member, || {})).await.map_or(Next::Closed, Next::Linger)
                 }
-                Next::Closed => return self.settle().await,
+                Next::Closed => {
+                    self.settle().await;
+                    return None;
+                }
             }
         }
     }
+
+    /// What the client has sent must reach the app, even if the client has gone with its answer.
+    async fn settle(&self) {
+        let is_settling = || self.exchange.get().is_some_and(|exchange| exchange.upload().is_settling());
+        if !is_settling() {
+            return;
+        }
+        self.member.seat.enter(Stage::Lingering, Instant::now());
+        poll_fn(|cx| {
+            // The roster looks at a lingering connection at every tick.
+            self.member.seat.register(cx.waker());
+            let cut = self.member.seat.take_order() == Some(Order::Cut);
+            if cut {
+                self.member.ends(End::Cut);
+            }
+            if cut || !is_settling() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ const WHOLE_MAX: usize = 16 << 10;
 
 /// Serves requests until one is not for here, or the connection is idle or at its end.
 pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) -> Next {
-    client.member.seat.enter(Stage::Waiting, client.exchange.idle_since());
+    client.member.seat.enter(Stage::Waiting, client.idle_since());
     let mut fast = Fast::new(client, stream, unread);
     let ended = poll_fn(|cx| fast.poll(cx)).await;
     let mut stream = fast.stream;
@@ -208,7 +208,7 @@ impl<'a> Fast<'a> {
         seat.stage.set(Stage::Exchange);
         seat.held.set(false);
         seat.events.set(false);
-        let guard = client.exchange.begin(|addr| LogLine::of_http1(&request, addr));
+        let guard = client.exchange().begin(|addr| LogLine::of_http1(&request, addr));
         self.request.clear();
         self.request.extend_from_slice(&bytes[..request.len]);
         self.inbox.extend_from_slice(&bytes[request.len..]);

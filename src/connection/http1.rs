@@ -54,12 +54,12 @@ pub(super) async fn serve(
 ) -> Next {
     let seat = &client.member.seat;
     if begun.is_none() {
-        seat.enter(Stage::Waiting, client.exchange.idle_since());
+        seat.enter(Stage::Waiting, client.idle_since());
     }
-    let wire = Wire::new(stream, unread, seat, &client.exchange, begun.is_some());
+    let wire = Wire::new(stream, unread, seat, client.exchange(), begun.is_some());
     let upgrade = Rc::new(RefCell::new(None));
     let session = Session {
-        stack: RefCell::new(proxy::stack(&client.exchange, client.caller.ip(), begun.map(|begun| *begun))),
+        stack: RefCell::new(proxy::stack(client.exchange(), client.caller.ip(), begun.map(|begun| *begun))),
         client,
         wire: Rc::clone(&wire),
         upgrade: Rc::clone(&upgrade),
@@ -67,7 +67,7 @@ pub(super) async fn serve(
     };
     let mut http = client.site.builder.serve_connection(TokioIo::new(Io(Rc::clone(&wire))), session);
     let ended = poll_fn(|cx| poll_serving(client, &wire, &mut http, cx)).await;
-    let mid_upload = client.exchange.upload().is_open();
+    let mid_upload = client.exchange().upload().is_open();
     let parts = http.into_parts();
     let (Some(mut stream), mut unread) = (wire.take_stream(), parts.read_buf) else { return Next::Closed };
     if matches!(ended, Ended::Ordered(_)) && unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -138,16 +138,16 @@ fn poll_serving(
         Poll::Pending => {}
     }
     let idle = wire.is_idle();
-    if idle && client.exchange.take_ended_by_us() {
+    if idle && client.exchange().take_ended_by_us() {
         return Poll::Ready(Ended::Told);
     }
     if idle && matches!(seat.stage.get(), Stage::Exchange | Stage::Upload) {
-        seat.enter(Stage::Waiting, client.exchange.idle_since());
+        seat.enter(Stage::Waiting, client.idle_since());
         if client.site.fast && !wire.swallowed() && !wire.is_last() {
             return Poll::Ready(Ended::Idle);
         }
     } else if seat.stage.get() == Stage::Exchange && wire.only_uploads() {
-        seat.enter(Stage::Upload, client.exchange.idle_since());
+        seat.enter(Stage::Upload, client.idle_since());
     }
     // Between an order and its arrival a request may have come: then the order is void.
     match seat.take_order() {
@@ -237,7 +237,7 @@ impl<'a> hyper::service::Service<Request<Http1Body>> for Session<'a> {
             note_arrival(self.client, user_agent(request.headers()));
         }
         let answering = self.stack.borrow_mut().call(request.map(Incoming::Http1));
-        self.client.member.seat.held.set(self.client.exchange.upload().is_held());
+        self.client.member.seat.held.set(self.client.exchange().upload().is_held());
         Reply {
             answering,
             client: self.client,
@@ -282,7 +282,7 @@ impl Future for Reply<'_> {
         } else if self.client.member.told() && !self.keeps() {
             self.close_with(&mut response);
             self.client.member.ends(End::Told);
-        } else if self.client.exchange.upload().is_held() {
+        } else if self.client.exchange().upload().is_held() {
             // The app has answered without asking for the body. The client may take that as "don't send it" or
             // send it all the same; only closing makes the end of this request unmistakable.
             self.close_with(&mut response);

@@ -252,7 +252,7 @@ impl Session<'_> {
             // What keeps the body back is the stream's window, so nothing is gained by letting the client wait.
             let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
         }
-        let exchange = client.exchange.beside(Rc::clone(&self.busy));
+        let exchange = client.exchange().beside(Rc::clone(&self.busy));
         let mut stack = proxy::stack(&exchange, self.ip.clone(), None);
         let (request, offer) = if websocket::into_upgrade(&mut request) {
             let (parts, incoming) = request.into_parts();

@@ -1,7 +1,6 @@
 //! Parked: an idle connection of which only the socket is kept.
 
-use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::roster::{Order, Stage};
 use super::stream::ClientStream;
@@ -21,34 +20,31 @@ pub(super) enum Wake {
 }
 
 /// Waits for the next byte or an order.
-pub(super) async fn wait(client: &Client, stream: &mut ClientStream) -> Wake {
+pub(super) fn poll(client: &Client, stream: &mut ClientStream, cx: &mut Context<'_>) -> Poll<Wake> {
     let seat = &client.member.seat;
-    poll_fn(|cx| {
-        seat.register(cx.waker());
-        if stream.poll_readable(cx).is_ready() {
-            return Poll::Ready(Wake::Readable);
-        }
-        tls::note_partial(client, stream);
-        let order = seat.take_order();
-        if seat.stage.get() == Stage::Head {
-            return match order {
-                Some(order @ (Order::HeadTimeout | Order::HeadCutShort | Order::Close | Order::Cut)) => {
-                    Poll::Ready(Wake::TooSlow(order))
-                }
-                _ => Poll::Pending,
-            };
-        }
-        match order {
-            // The kernel may hold a request that the runtime has not been told of yet: closing would lose it.
-            Some(Order::Close) if stream.has_bytes() => Poll::Ready(Wake::Readable),
-            Some(Order::Close) if stream.mid_record() => {
-                tls::note_partial(client, stream);
-                Poll::Pending
+    seat.register(cx.waker());
+    if stream.poll_readable(cx).is_ready() {
+        return Poll::Ready(Wake::Readable);
+    }
+    tls::note_partial(client, stream);
+    let order = seat.take_order();
+    if seat.stage.get() == Stage::Head {
+        return match order {
+            Some(order @ (Order::HeadTimeout | Order::HeadCutShort | Order::Close | Order::Cut)) => {
+                Poll::Ready(Wake::TooSlow(order))
             }
-            Some(Order::Close) => Poll::Ready(Wake::Close),
-            Some(Order::Cut) => Poll::Ready(Wake::Cut),
             _ => Poll::Pending,
+        };
+    }
+    match order {
+        // The kernel may hold a request that the runtime has not been told of yet: closing would lose it.
+        Some(Order::Close) if stream.has_bytes() => Poll::Ready(Wake::Readable),
+        Some(Order::Close) if stream.mid_record() => {
+            tls::note_partial(client, stream);
+            Poll::Pending
         }
-    })
-    .await
+        Some(Order::Close) => Poll::Ready(Wake::Close),
+        Some(Order::Cut) => Poll::Ready(Wake::Cut),
+        _ => Poll::Pending,
+    }
 }

@@ -4,7 +4,7 @@
 //! at all: what was sent to it is sent again for a quarter of an hour (`tcp_retries2`). That is too long for a drain, and
 //! `TCP_USER_TIMEOUT` is no help: it strikes a client, too, that only pauses its download.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 
 use tokio::time::{Duration, Instant};
@@ -30,8 +30,16 @@ pub(super) enum Presence {
 /// What earlier looks at a connection have found.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// Since when every look has found it not to answer, and the last of these looks.
-    silent: Cell<Option<(Instant, Instant)>>,
+    /// Hardly anybody is silent, so hardly anybody has room for it.
+    silence: RefCell<Option<Box<Silence>>>,
+}
+
+/// How long a peer has not answered.
+#[derive(Debug)]
+struct Silence {
+    since: Instant,
+    /// When it was looked at last.
+    last: Instant,
 }
 
 impl Peer {
@@ -48,12 +56,12 @@ impl Peer {
             return Presence::Closed;
         }
         if health.retransmits == 0 && health.probes < 2 {
-            self.silent.set(None);
+            self.silence.take();
             return Presence::There;
         }
-        let before = self.silent.get().filter(|&(_, last)| now.saturating_duration_since(last) <= LOOKS);
-        let since = before.map_or(now, |(since, _)| since);
-        self.silent.set(Some((since, now)));
+        let before = self.silence.take().filter(|it| now.saturating_duration_since(it.last) <= LOOKS);
+        let since = before.map_or(now, |silence| silence.since);
+        self.silence.replace(Some(Box::new(Silence { since, last: now })));
         let vanished = now.saturating_duration_since(since) >= PATIENCE && health.unheard >= PATIENCE;
         if vanished { Presence::Vanished } else { Presence::There }
     }

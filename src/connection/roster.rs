@@ -101,7 +101,7 @@ impl Roster {
             place: notice::place(key),
             order: Cell::new(None),
             notice: Cell::new((self.view.phase() == Phase::LameDuck).then(|| notice::newcomer(now))),
-            waker: RefCell::new(None),
+            waker: Cell::new(None),
         });
         entry.insert(Rc::clone(&seat));
         let member = Member {

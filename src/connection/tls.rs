@@ -48,25 +48,26 @@ enum Shaken {
 }
 
 /// From the accepted socket to the end of the handshake.
-pub(super) async fn shake_hands(client: &Client, stream: TcpStream, current: &Current) -> Next {
+pub(super) async fn shake_hands(client: &Client, stream: ClientStream, current: &Current) -> Next {
     let seat = &client.member.seat;
-    seat.enter(Stage::Handshake, client.exchange.idle_since());
-    match poll_fn(|cx| poll_knock(client, &stream, cx)).await {
+    seat.enter(Stage::Handshake, client.idle_since());
+    match poll_fn(|cx| poll_knock(client, stream.tcp(), cx)).await {
         Knock::Tls => {}
         Knock::PlainHttp => {
             count(client, HandshakeFailure::PlainHttp);
             let why =
                 Error::BadRequest("this port speaks HTTPS, and this is HTTP: use https:// in the address");
-            return http1::refuse(client, ClientStream::Plain(stream), why);
+            return http1::refuse(client, stream, why);
         }
         Knock::Gone => return Next::Closed,
         Knock::Ordered(Order::Close) => {
             client.member.ends(End::ClosedIdle);
-            linger::after_idle(&client.member, ClientStream::Plain(stream)).await;
+            linger::after_idle(&client.member, stream).await;
             return Next::Closed;
         }
-        Knock::Ordered(order) => return cut_short(client, ClientStream::Plain(stream), order),
+        Knock::Ordered(order) => return cut_short(client, stream, order),
     }
+    let ClientStream::Plain(stream) = stream else { return Next::Park(stream) };
     let mut stream = match TlsStream::new(stream, current.get()) {
         Ok(stream) => stream,
         Err(error) => {
@@ -77,7 +78,7 @@ pub(super) async fn shake_hands(client: &Client, stream: TcpStream, current: &Cu
     match poll_fn(|cx| poll_shaken(client, &mut stream, cx)).await {
         Shaken::Done => {
             // From here on the client has as long for its first request as one that has just connected in the clear.
-            client.exchange.heard(Instant::now());
+            client.idle_since.set(Instant::now());
             Next::Park(ClientStream::Tls(stream))
         }
         Shaken::Failed(error) => {
@@ -165,7 +166,7 @@ pub(super) fn note_partial(client: &Client, stream: &ClientStream) {
     match (stream.mid_record(), seat.stage.get()) {
         (true, Stage::Parked) => seat.enter(Stage::Head, Instant::now()),
         // It was something else.
-        (false, Stage::Head) => seat.enter(Stage::Parked, client.exchange.idle_since()),
+        (false, Stage::Head) => seat.enter(Stage::Parked, client.idle_since()),
         _ => {}
     }
 }

@@ -14,7 +14,8 @@ use crate::upstream::Pool;
 pub struct Caller {
     pool: Rc<Pool>,
     client: Cell<SocketAddr>,
-    preamble: OnceCell<Preamble>,
+    /// Boxed: few have one.
+    preamble: OnceCell<Box<Preamble>>,
 }
 
 impl Caller {
@@ -30,7 +31,7 @@ impl Caller {
         self.client.set(ends.client);
         if let Some(version) = self.pool.send_proxy() {
             // Connections to the app may have begun with the first one, so a second changes nothing.
-            let _ = self.preamble.set(Preamble::new(version, ends));
+            let _ = self.preamble.set(Box::new(Preamble::new(version, ends)));
         }
     }
 
@@ -50,7 +51,7 @@ impl Caller {
     /// What connections to the app that serve this client begin with; none without `--send-proxy`.
     #[must_use]
     pub fn preamble(&self) -> Option<&Preamble> {
-        self.preamble.get()
+        self.preamble.get().map(AsRef::as_ref)
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Exchange {
 pub struct Busy {
     protocol: Protocol,
     /// Exchanges: one at a time over HTTP/1.1, any number over HTTP/2.
-    exchanges: Cell<usize>,
+    exchanges: Cell<u32>,
     idle_since: Cell<Instant>,
 }
 
@@ -94,11 +94,6 @@ impl Exchange {
             upload: Upload::default(),
             ended_by_us: Cell::new(false),
         })
-    }
-
-    /// A word that is no request, such as a PROXY protocol header or a TLS handshake: the connection is idle only since `now`.
-    pub fn heard(&self, now: Instant) {
-        self.busy.idle_since.set(now);
     }
 
     /// What it is part of.

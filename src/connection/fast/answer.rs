@@ -168,7 +168,7 @@ impl Fast<'_> {
         };
         let Answering { app, guard, ends, keep_app, .. } = answering;
         drop(guard);
-        let now = self.client.exchange.idle_since();
+        let now = self.client.idle_since();
         if let Some(app) = app.filter(|_| keep_app) {
             app.give_back(now);
         }

@@ -1,6 +1,7 @@
 //! What the roster knows of one connection, and what is due on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::fmt;
 use std::task::Waker;
 
 use tokio::time::{Duration, Instant};
@@ -80,7 +81,6 @@ pub(in crate::connection) enum Order {
 }
 
 /// What the roster knows of one connection.
-#[derive(Debug)]
 pub(in crate::connection) struct Seat {
     pub(in crate::connection) accepted: Instant,
     pub(in crate::connection) stage: Cell<Stage>,
@@ -100,7 +100,13 @@ pub(in crate::connection) struct Seat {
     pub(in crate::connection) place: f64,
     pub(super) order: Cell<Option<Order>>,
     pub(super) notice: Cell<Option<Instant>>,
-    pub(super) waker: RefCell<Option<Waker>>,
+    pub(super) waker: Cell<Option<Waker>>,
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("stage", &self.stage).field("since", &self.since).finish_non_exhaustive()
+    }
 }
 
 impl Seat {
@@ -112,10 +118,8 @@ impl Seat {
 
     /// Leaves the waker of the connection's task. The task is the same through the connection's life.
     pub(in crate::connection) fn register(&self, waker: &Waker) {
-        let mut mine = self.waker.borrow_mut();
-        if !mine.as_ref().is_some_and(|mine| mine.will_wake(waker)) {
-            *mine = Some(waker.clone());
-        }
+        let mine = self.waker.take().filter(|mine| mine.will_wake(waker));
+        self.waker.set(Some(mine.unwrap_or_else(|| waker.clone())));
     }
 
     pub(in crate::connection) fn take_order(&self) -> Option<Order> {
@@ -123,8 +127,9 @@ impl Seat {
     }
 
     pub(super) fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
+        if let Some(waker) = self.waker.take() {
             waker.wake_by_ref();
+            self.waker.set(Some(waker));
         }
     }
 

@@ -27,7 +27,7 @@ fn seat(stage: Stage, since: Instant) -> Seat {
         place: 0.5,
         order: Cell::new(None),
         notice: Cell::new(None),
-        waker: RefCell::new(None),
+        waker: Cell::new(None),
     }
 }
 
