@@ -133,14 +133,16 @@ impl Call {
     /// one who moves the other.
     fn into_body(mut self, stream: RecvStream) -> Streamed {
         let slot = Rc::new(self.slot);
-        match self.outgoing.take() {
+        let upload = self.outgoing.upload.clone();
+        let sent = match self.outgoing.take() {
             Going::Sending(sending) => {
-                let upload = self.outgoing.upload.clone();
                 tokio::task::spawn_local(send_on(sending, upload, Rc::clone(&slot)));
+                None
             }
-            rest => self.outgoing.state = rest,
-        }
-        Streamed { incoming: Receiving::new(stream), outgoing: self.outgoing, _slot: slot }
+            Going::Bodyless(_, stream) | Going::Sent(stream) => Some(Sent { stream, upload }),
+            Going::Taken => None,
+        };
+        Streamed { incoming: Receiving::new(stream), _sent: sent, _slot: slot }
     }
 }
 
@@ -196,10 +198,23 @@ async fn send_on(mut sending: Sending<RequestBody>, upload: Upload, slot: Rc<Slo
 #[derive(Debug)]
 pub(in crate::upstream) struct Streamed {
     pub(in crate::upstream) incoming: Receiving,
-    /// Not wanted any more: the app hears why.
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    outgoing: Outgoing,
+    _sent: Option<Sent>,
     _slot: Rc<Slot>,
+}
+
+/// What is left of a request that has been sent. Like [`Outgoing`] it tells the app why, in less room.
+#[derive(Debug)]
+struct Sent {
+    stream: SendStream<Bytes>,
+    upload: Upload,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if let Some(reason) = self.upload.reset() {
+            self.stream.send_reset(reason);
+        }
+    }
 }
 
 /// The app has not looked at the request.
