@@ -34,7 +34,7 @@ use crate::config::{Config, Scheme, UpstreamProtocol};
 use crate::date::Date;
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Begun, Busy, Caller, Exchange, Route};
+use crate::proxy::{self, Begun, Caller, Exchange, Route};
 use crate::proxy_protocol::Ends;
 use crate::tls::Current;
 use crate::upstream::Stream;
@@ -282,8 +282,8 @@ impl Client {
     /// What it and the exchanges on it know of each other.
     fn exchange(&self) -> &Rc<Exchange> {
         self.exchange.get_or_init(|| {
-            let busy = Busy::new(Protocol::Http1, self.idle_since.get());
-            Exchange::new(&self.site.route, self.site.roster.view(), &self.caller, busy)
+            let (site, since) = (&self.site, self.idle_since.get());
+            Exchange::new(&site.route, site.roster.view(), &self.caller, self.member.protocol(), since)
         })
     }
 

@@ -33,9 +33,9 @@ pub use caller::Caller;
 pub use error::{Error, Form};
 use forward::Forward;
 use headers::{Headers, HeadersLayer};
+pub use in_flight::Exchange;
 pub use in_flight::Guard;
 use in_flight::InFlight;
-pub use in_flight::{Busy, Exchange};
 
 /// What the requests of one worker on one forward share.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use crate::config::Limits;
 use crate::drain::notice;
 use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW};
 use crate::metrics::{End, Protocol};
-use crate::proxy::{self, Busy};
+use crate::proxy;
 use crate::sys;
 use crate::upstream::Incoming;
 
@@ -92,8 +92,8 @@ enum Ended {
 pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -> Next {
     let seat = &client.member.seat;
     client.member.speaks(Protocol::Http2);
-    let busy = Busy::new(Protocol::Http2, Instant::now());
-    seat.enter(Stage::Quiet, busy.idle_since());
+    client.idle_since.set(Instant::now());
+    seat.enter(Stage::Quiet, client.idle_since());
     let wire = Wire::new(stream, first, seat);
     let handshake = client.site.http2.handshake::<_, Bytes>(Io(Rc::clone(&wire)));
     let Some(Ok(connection)) = unless_cut(client, handshake).await else { return Next::Closed };
@@ -101,7 +101,6 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         client,
         connection,
         streams: FuturesUnordered::new(),
-        busy,
         ip: client.caller.ip(),
         told: None,
         pings: None,
@@ -158,7 +157,6 @@ struct Session<'a> {
     client: &'a Client,
     connection: Connection<Io, Bytes>,
     streams: FuturesUnordered<Conversation>,
-    busy: Rc<Busy>,
     ip: HeaderValue,
     /// Since when it has been told to go.
     told: Option<Instant>,
@@ -252,7 +250,7 @@ impl Session<'_> {
             // What keeps the body back is the stream's window, so nothing is gained by letting the client wait.
             let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
         }
-        let exchange = client.exchange().beside(Rc::clone(&self.busy));
+        let exchange = client.exchange().beside();
         let mut stack = proxy::stack(&exchange, self.ip.clone(), None);
         let (request, offer) = if websocket::into_upgrade(&mut request) {
             let (parts, incoming) = request.into_parts();
@@ -329,7 +327,7 @@ impl Session<'_> {
             (None, false) => Stage::Quiet,
         };
         if seat.stage.get() != stage {
-            seat.enter(stage, if busy { Instant::now() } else { self.busy.idle_since() });
+            seat.enter(stage, if busy { Instant::now() } else { self.client.idle_since() });
         }
         let unanswered = self.told.is_some_and(|told| told.elapsed() >= ACK);
         if !busy && (unanswered || self.last_words) && !std::mem::replace(&mut self.closing, true) {

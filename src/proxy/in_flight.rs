@@ -29,7 +29,9 @@ pub struct Exchange {
     route: Rc<Route>,
     view: Rc<View>,
     caller: Rc<Caller>,
-    busy: Rc<Busy>,
+    busy: Busy,
+    /// The connection's first, which counts for all that are beside it.
+    first: Option<Rc<Self>>,
     upload: Upload,
     /// We have ended the response before the app did.
     ended_by_us: Cell<bool>,
@@ -37,7 +39,7 @@ pub struct Exchange {
 
 /// How much is under way on a connection.
 #[derive(Debug)]
-pub struct Busy {
+struct Busy {
     protocol: Protocol,
     /// Exchanges: one at a time over HTTP/1.1, any number over HTTP/2.
     exchanges: Cell<u32>,
@@ -45,22 +47,8 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// For a connection on which nothing has happened since `since`.
-    #[must_use]
-    pub fn new(protocol: Protocol, since: Instant) -> Rc<Self> {
-        Rc::new(Self { protocol, exchanges: Cell::new(0), idle_since: Cell::new(since) })
-    }
-
-    /// Whether a request is under way.
-    #[must_use]
-    pub fn in_flight(&self) -> bool {
-        self.exchanges.get() > 0
-    }
-
-    /// When the last exchange ended (or the connection was accepted).
-    #[must_use]
-    pub fn idle_since(&self) -> Instant {
-        self.idle_since.get()
+    fn new(protocol: Protocol, since: Instant) -> Self {
+        Self { protocol, exchanges: Cell::new(0), idle_since: Cell::new(since) }
     }
 
     fn begin(&self, shard: &Shard) {
@@ -75,7 +63,7 @@ impl Busy {
         shard.in_flight.add(-1);
         self.idle_since.set(now);
         self.exchanges.set(self.exchanges.get() - 1);
-        if !self.in_flight() {
+        if self.exchanges.get() == 0 {
             shard.active[self.protocol as usize].add(-1);
             shard.idle[self.protocol as usize].add(1);
         }
@@ -83,14 +71,21 @@ impl Busy {
 }
 
 impl Exchange {
-    /// For a connection of `caller`.
+    /// For a connection of `caller` that speaks `protocol`. Nothing has happened on it since `since`.
     #[must_use]
-    pub fn new(route: &Rc<Route>, view: &Rc<View>, caller: &Rc<Caller>, busy: Rc<Busy>) -> Rc<Self> {
+    pub fn new(
+        route: &Rc<Route>,
+        view: &Rc<View>,
+        caller: &Rc<Caller>,
+        protocol: Protocol,
+        since: Instant,
+    ) -> Rc<Self> {
         Rc::new(Self {
             route: Rc::clone(route),
             view: Rc::clone(view),
             caller: Rc::clone(caller),
-            busy,
+            busy: Busy::new(protocol, since),
+            first: None,
             upload: Upload::default(),
             ended_by_us: Cell::new(false),
         })
@@ -115,27 +110,32 @@ impl Exchange {
 
     /// For one of several exchanges on the connection that this one is of.
     #[must_use]
-    pub fn beside(&self, busy: Rc<Busy>) -> Rc<Self> {
+    pub fn beside(self: &Rc<Self>) -> Rc<Self> {
         Rc::new(Self {
             route: Rc::clone(&self.route),
             view: Rc::clone(&self.view),
             caller: Rc::clone(&self.caller),
-            busy,
+            busy: Busy::new(self.busy.protocol, self.busy.idle_since.get()),
+            first: Some(Rc::clone(self)),
             upload: self.upload.beside(),
             ended_by_us: Cell::new(false),
         })
     }
 
+    fn busy(&self) -> &Busy {
+        self.first.as_ref().map_or(&self.busy, |first| &first.busy)
+    }
+
     /// Whether a request is under way.
     #[must_use]
     pub fn in_flight(&self) -> bool {
-        self.busy.in_flight()
+        self.busy().exchanges.get() > 0
     }
 
     /// When the last exchange ended (or the connection was accepted).
     #[must_use]
     pub fn idle_since(&self) -> Instant {
-        self.busy.idle_since()
+        self.busy().idle_since.get()
     }
 
     /// The drain's deadline has passed: last words only.
@@ -159,7 +159,7 @@ impl Exchange {
 
     /// A request is in flight from now on; `line` makes the line of the access log, if there is one.
     pub fn begin(self: &Rc<Self>, line: impl FnOnce(SocketAddr) -> LogLine) -> Guard {
-        self.busy.begin(&self.route.shard);
+        self.busy().begin(&self.route.shard);
         let line = self.route.access_log.as_ref().map(|_| Box::new(line(self.caller.addr())));
         Guard {
             exchange: Rc::clone(self),
@@ -220,7 +220,7 @@ impl Drop for Guard {
         let took = now - self.started;
         let exchange = &self.exchange;
         let shard = &exchange.route.shard;
-        exchange.busy.end(shard, now);
+        exchange.busy().end(shard, now);
         shard.request(exchange.busy.protocol, self.status, took);
         if let (Some(log), Some(line)) = (&exchange.route.access_log, self.line.take()) {
             log.write(&line, &exchange.route.forward, self.status, self.sent, took);

@@ -41,10 +41,6 @@ pub(super) struct Conversation {
     place: f64,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it becomes the larger one in place; a box would be one more allocation"
-)]
 enum State {
     Answering(Answering),
     Sending(Sending<Body>),
