@@ -29,10 +29,10 @@ loss *ARGS:
     cargo build --release --workspace
     target/release/loss {{ARGS}}
 
-# CPU per request, memory and start-up beside nginx and HAProxy
-cost *ARGS:
+# What everybody costs: ebb, nginx, HAProxy, Envoy, Caddy
+bench *ARGS:
     cargo build --release --workspace
-    target/release/cost {{ARGS}}
+    target/release/suite {{ARGS}}
 
 # A static binary, as the image has it
 static:

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use crate::response::{Framing, Parsed, Response, parse_head, read_chunks};
 use crate::tls::Trust;
+
+mod stream;
+
+pub(crate) use stream::Stream;
 
 /// A SYN that was dropped is sent again after one second and after three; both must fit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,13 +70,6 @@ pub struct Connection {
     timeout: Duration,
 }
 
-/// What a connection is made of.
-#[derive(Debug)]
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 impl Connection {
     /// Connects.
     ///
@@ -81,7 +77,7 @@ impl Connection {
     /// [`Failure::Refused`], [`Failure::NotConnected`], or [`Failure::LostFresh`] when the handshake was
     /// completed and the connection reset before `connect` returned.
     pub async fn connect(addr: SocketAddr) -> Result<Self, Failure> {
-        Ok(Self::on(addr, Stream::Plain(connect(addr).await?)))
+        Ok(Self::on(addr, Stream::connect(addr, None).await?))
     }
 
     /// Connects, and makes the handshake of TLS.
@@ -90,10 +86,7 @@ impl Connection {
     /// As [`connect`](Self::connect); [`Failure::LostFresh`] also when the handshake of TLS does not succeed, and
     /// [`Failure::Stuck`] when it takes too long.
     pub async fn connect_tls(addr: SocketAddr, trust: &Trust) -> Result<Self, Failure> {
-        let stream = connect(addr).await?;
-        let handshake = timeout(RESPONSE_TIMEOUT, trust.handshake(stream)).await;
-        let stream = handshake.map_err(|_| Failure::Stuck)?.map_err(|_| Failure::LostFresh)?;
-        Ok(Self::on(addr, Stream::Tls(Box::new(stream))))
+        Ok(Self::on(addr, Stream::connect(addr, Some(trust)).await?))
     }
 
     fn on(peer: SocketAddr, stream: Stream) -> Self {
@@ -110,10 +103,7 @@ impl Connection {
     /// The socket itself, for tests that do what no client should.
     #[must_use]
     pub fn stream(&mut self) -> &mut TcpStream {
-        match &mut self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => stream.get_mut().0,
-        }
+        self.stream.tcp()
     }
 
     /// Complete responses that came over this connection.
@@ -138,20 +128,10 @@ impl Connection {
     /// # Errors
     /// [`Failure::LostFresh`], [`Failure::LostReused`] or [`Failure::Stuck`].
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match timeout(self.timeout, self.write(bytes)).await {
+        match timeout(self.timeout, self.stream.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(self.lost()),
             Err(_) => Err(Failure::Stuck),
-        }
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Plain(stream) => stream.write_all(bytes).await,
-            Stream::Tls(stream) => {
-                stream.write_all(bytes).await?;
-                stream.flush().await
-            }
         }
     }
 
@@ -284,10 +264,7 @@ impl Connection {
 
     async fn read_some(&mut self) -> io::Result<usize> {
         self.buf.reserve(4096);
-        match &mut self.stream {
-            Stream::Plain(stream) => stream.read_buf(&mut self.buf).await,
-            Stream::Tls(stream) => stream.read_buf(&mut self.buf).await,
-        }
+        self.stream.read_buf(&mut self.buf).await
     }
 
     fn consume(&mut self, length: usize) -> Vec<u8> {

@@ -4,9 +4,10 @@
 //! [`response`], and counts how it ended in a [`tally`]. [`origin`] is the app at the other end. Both sides know
 //! every byte of every body, so nothing that is missing, doubled or mixed up goes unnoticed.
 //!
-//! For the measurements, [`peer`] runs ebb and the proxies it is compared with, [`usage`] reads what they cost,
-//! and [`table`] prints it.
+//! For the measurements, [`peer`] runs ebb and the proxies it is compared with, [`ask`] has clients that cost little
+//! themselves [`usage`] reads what the proxies cost, and [`table`] prints it.
 
+pub mod ask;
 pub mod bulk;
 pub mod client;
 pub mod http2;
@@ -14,7 +15,7 @@ pub mod load;
 pub mod mix;
 pub mod origin;
 pub mod peer;
-pub mod ping_pong;
+pub mod relay;
 pub mod response;
 mod session;
 pub mod table;

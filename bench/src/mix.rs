@@ -11,7 +11,7 @@ use crate::tally::Tally;
 use crate::tls::Trust;
 
 mod tcp;
-mod websocket;
+pub(crate) mod websocket;
 
 /// What is counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,6 +24,15 @@ mod websocket;
 /// Header fields that a request may have.
 const MAX_HEADERS: usize = 64;
 
+/// Who asks for this gets no answer, over HTTP/1.1.
+pub const NEVER: &str = "/never";
+
+/// The gRPC method that sends its message back as often as its first byte says, without a pause.
+pub(crate) const BURST: &str = "/bench.Echo/Burst";
+
+/// What is read of a request's body at a time.
+const BLOCK: usize = 64 * 1024;
+
 /// What bodies are filled up with; a prime number of bytes, so that a page that is missing shows.
 const FILL: &[u8; 61] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY";
 
@@ -225,6 +234,8 @@ async fn starts_http2(stream: &TcpStream) -> bool {
 
 async fn serve(mut stream: TcpStream, app: &App, counters: &Counters, mut random: Random) -> io::Result<()> {
     let (mut input, mut output) = (Vec::with_capacity(1024), Vec::new());
+    // What `output` is the answer to: clients that measure ask the same thing again and again.
+    let mut answered = None;
     loop {
         let request = loop {
             if let Some(request) = Request::parse(&input)? {
@@ -234,7 +245,7 @@ async fn serve(mut stream: TcpStream, app: &App, counters: &Counters, mut random
                 return Ok(());
             }
         };
-        input.drain(..request.length);
+        input.drain(..request.head);
         if request.upgrade {
             let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
             stream.write_all(format!("{head}Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n").as_bytes()).await?;
@@ -243,25 +254,54 @@ async fn serve(mut stream: TcpStream, app: &App, counters: &Counters, mut random
             }
             return Ok(());
         }
+        discard(&mut stream, &mut input, request.body).await?;
+        if request.target == NEVER {
+            // Until the client gives up.
+            return stream.read_buf(&mut input).await.map(drop);
+        }
         if !app.delay.end().is_zero() {
             tokio::time::sleep(random.within(&app.delay)).await;
         }
-        output.clear();
-        request.answer(app, &mut output);
+        if answered.as_ref() != Some(&request) {
+            output.clear();
+            request.answer(app, &mut output);
+        }
         // Counted before it is written, so that a client that has its answer finds it counted.
         counters.serve();
         stream.write_all(&output).await?;
         if request.close || app.hang_up {
             return stream.shutdown().await;
         }
+        answered = Some(request);
     }
 }
 
-/// A request that was read to its end.
-#[derive(Debug)]
+/// Reads a body, the first of which may be here already, and keeps nothing of it.
+async fn discard(stream: &mut TcpStream, input: &mut Vec<u8>, body: usize) -> io::Result<()> {
+    let here = body.min(input.len());
+    input.drain(..here);
+    let mut missing = body - here;
+    if missing == 0 {
+        return Ok(());
+    }
+    let mut block = vec![0; missing.min(BLOCK)];
+    while missing > 0 {
+        let length = missing.min(BLOCK);
+        match stream.read(&mut block[..length]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => missing -= length,
+        }
+    }
+    Ok(())
+}
+
+/// The head of a request.
+#[derive(Debug, PartialEq, Eq)]
 struct Request {
-    /// Head and body.
-    length: usize,
+    /// Its length.
+    head: usize,
+    /// The length of the body behind it.
+    body: usize,
     target: String,
     close: bool,
     upgrade: bool,
@@ -280,13 +320,10 @@ impl Request {
             let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
             field.and_then(|field| std::str::from_utf8(field.value).ok())
         };
-        let body: usize = header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-        if bytes.len() < head + body {
-            return Ok(None);
-        }
+        let body = header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
         let close = request.version == Some(0) || header("connection").is_some_and(|v| has_token(v, "close"));
         let upgrade = header("upgrade").is_some();
-        Ok(Some(Self { length: head + body, target: request.path.unwrap_or("").to_owned(), close, upgrade }))
+        Ok(Some(Self { head, body, target: request.path.unwrap_or("").to_owned(), close, upgrade }))
     }
 
     fn answer(&self, app: &App, output: &mut Vec<u8>) {

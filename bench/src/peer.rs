@@ -1,52 +1,95 @@
-//! The proxies that are measured, as child processes: ebb itself, nginx and HAProxy.
+//! The proxies that are measured, as child processes: ebb itself, nginx, HAProxy, Envoy, Caddy, and a bare relay.
 //!
-//! All are plain reverse proxies with keep-alive on both sides and `X-Forwarded-For`, on 127.0.0.1; `config.rs`
-//! has every setting.
+//! All are plain reverse proxies with keep-alive on both sides and `X-Forwarded-For`, on 127.0.0.1; `config`
+//! has every setting, and `drain` how each is told to go.
 
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::client::{After, Connection};
+use crate::client::Connection;
 use crate::tls::Identity;
 
+mod binaries;
 mod config;
+mod drain;
 
-/// No drain here takes longer: ebb's grace period is 20 s, and HAProxy's hard stop comes after as much.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub use binaries::{Binaries, version};
+pub use drain::Drained;
+
+/// No proxy takes longer to listen, not even one that reads a configuration of its own language.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// `ebb proxy`, drained by `GET /drain`.
+    /// `ebb proxy`.
     Ebb,
-    /// nginx, drained by `-s quit`, which is SIGQUIT to the master.
+    /// Another build of it, to compare two.
+    Ebb2,
+    /// nginx.
     Nginx,
-    /// HAProxy, drained by SIGUSR1.
+    /// HAProxy.
     Haproxy,
+    /// Envoy.
+    Envoy,
+    /// Caddy.
+    Caddy,
+    /// The least that can stand between two sockets: this crate's own [`relay`](crate::relay).
+    Relay,
 }
 
 impl Kind {
-    /// Its name as a command.
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Ebb, Self::Ebb2, Self::Nginx, Self::Haproxy, Self::Envoy, Self::Caddy, Self::Relay];
+
+    /// Its name as a command, and in a table.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Ebb => "ebb",
+            Self::Ebb2 => "ebb2",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+            Self::Relay => "relay",
         }
+    }
+
+    /// Whether it can be configured to pass this on.
+    #[must_use]
+    pub fn can(self, serve: &Serve) -> bool {
+        match (self, serve) {
+            (Self::Ebb | Self::Ebb2 | Self::Haproxy, _) => true,
+            // It speaks HTTP/2 to apps only for gRPC, and TCP with a module that comes in a package of its own.
+            (Self::Nginx, Serve::Tcp) => config::nginx_stream_module().is_some(),
+            (Self::Nginx, serve) => !matches!(serve, Serve::Http2 | Serve::Everything { .. }),
+            (Self::Envoy, serve) => !matches!(serve, Serve::Everything { .. }),
+            // TCP would be a plugin's.
+            (Self::Caddy, serve) => !matches!(serve, Serve::Tcp | Serve::Everything { .. }),
+            // What goes through it as it is.
+            (Self::Relay, serve) => {
+                !matches!(serve, Serve::Tls(_) | Serve::Http2ToHttp1 | Serve::Everything { .. })
+            }
+        }
+    }
+
+    fn failed(self, why: &str) -> io::Error {
+        io::Error::other(format!("{}: {why}", self.name()))
     }
 }
 
@@ -54,9 +97,8 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Ebb, Self::Nginx, Self::Haproxy];
-        let found = all.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| "write ebb, nginx or haproxy".to_owned())
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| format!("write {}", Self::ALL.map(Self::name).join(", ")))
     }
 }
 
@@ -69,9 +111,9 @@ pub struct Setup {
     pub upstream: SocketAddr,
     /// nginx's worker processes, the others' threads.
     pub workers: usize,
-    /// Where ebb's binary is.
-    pub ebb: PathBuf,
-    /// Runs ebb as nobody, with no-new-privs. The other two keep what they start with.
+    /// What is run.
+    pub binary: PathBuf,
+    /// Runs ebb as nobody, with no-new-privs. The others keep what they start with.
     pub unprivileged: bool,
     /// What it passes on.
     pub serve: Serve,
@@ -82,8 +124,16 @@ pub struct Setup {
 pub enum Serve {
     /// HTTP/1.1.
     Http1,
+    /// HTTP/1.1 over TLS 1.3 from the client, in clear text to the app.
+    Tls(Arc<Identity>),
     /// HTTP/2 in clear text, on both sides.
     Http2,
+    /// HTTP/2 in clear text from the client, HTTP/1.1 to the app.
+    Http2ToHttp1,
+    /// gRPC: as `Http2`, but nginx can do it.
+    Grpc,
+    /// WebSockets over HTTP/1.1.
+    WebSocket,
     /// Any bytes.
     Tcp,
     /// HTTP/1.1, HTTP/2 and WebSockets on one port, HTTP/1.1 over TLS on another, any bytes on a third.
@@ -102,6 +152,14 @@ struct Ports {
     admin: SocketAddr,
     tls: SocketAddr,
     tcp: SocketAddr,
+}
+
+/// What belongs to one proxy alone: its directory, its ports, and the certificate if there is one.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    dir: &'a Path,
+    ports: &'a Ports,
+    pem: &'a Path,
 }
 
 /// A proxy ready to be started: its files are written, its ports chosen.
@@ -123,74 +181,30 @@ pub struct Peer {
     ports: Ports,
 }
 
-/// How a drain went.
-#[derive(Debug, Clone)]
-pub struct Drained {
-    /// From the trigger until ebb's `/drain` was answered, or until the other's process had ended.
-    pub took: Duration,
-    /// ebb's report.
-    pub report: Option<serde_json::Value>,
-}
-
 impl Setup {
     /// Writes the files and chooses the ports.
     ///
     /// # Errors
     /// When there is no place for files, no free port, or no binary, or when the proxy is not configured for it here.
     pub fn prepare(&self) -> io::Result<Prepared> {
-        if self.kind == Kind::Nginx && !matches!(self.serve, Serve::Http1) {
-            return Err(self.kind.failed("it is measured with HTTP/1.1 only: leave it out of --peers"));
+        if !self.kind.can(&self.serve) {
+            return Err(self.kind.failed("it cannot do that, or is not configured for it here"));
         }
         let dir = tempfile::Builder::new().prefix("ebb-bench-").tempdir()?;
         // nginx's workers and an unprivileged ebb are other users.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let ports = Ports { addr: free_port()?, admin: free_port()?, tls: free_port()?, tcp: free_port()? };
         let pem = dir.path().join("tls.pem");
-        if let Serve::Everything { identity: Some(identity), .. } = &self.serve {
+        if let Serve::Tls(identity) | Serve::Everything { identity: Some(identity), .. } = &self.serve {
             identity.write(&pem)?;
             fs::set_permissions(&pem, fs::Permissions::from_mode(0o644))?;
         }
-        let mut command = match self.kind {
-            Kind::Ebb => self.ebb_command(dir.path(), &ports, &pem)?,
-            Kind::Nginx => {
-                let file = dir.path().join("nginx.conf");
-                fs::write(&file, config::nginx(self, ports.addr, dir.path()))?;
-                let mut command = Command::new("nginx");
-                command.arg("-c").arg(file).arg("-p").arg(dir.path()).arg("-e").arg("stderr");
-                command
-            }
-            Kind::Haproxy => {
-                let file = dir.path().join("haproxy.cfg");
-                fs::write(&file, config::haproxy(self, &ports, &pem))?;
-                let mut command = Command::new("haproxy");
-                command.arg("-db").arg("-f").arg(file);
-                command
-            }
-        };
+        let place = Place { dir: dir.path(), ports: &ports, pem: &pem };
+        let mut command = config::command(self, &place)?;
         let log = File::create(dir.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.kill_on_drop(self.kind != Kind::Nginx);
-        // Debian keeps both where not everybody's PATH leads.
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         Ok(Prepared { kind: self.kind, command, dir, ports })
-    }
-
-    fn ebb_command(&self, dir: &Path, ports: &Ports, pem: &Path) -> io::Result<Command> {
-        let mut command = if self.unprivileged {
-            // The build directory may be closed to other users.
-            let copy = dir.join("ebb");
-            fs::copy(&self.ebb, &copy)?;
-            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]);
-            command.arg(copy);
-            command
-        } else {
-            Command::new(&self.ebb)
-        };
-        command.args(config::ebb(self, ports, pem));
-        Ok(command)
     }
 }
 
@@ -222,7 +236,7 @@ impl Peer {
         let mut peer = setup.prepare()?.spawn()?;
         let started = Instant::now();
         while Connection::connect(peer.ports.addr).await.is_err() {
-            if peer.child.try_wait()?.is_some() || started.elapsed() > Duration::from_secs(5) {
+            if peer.child.try_wait()?.is_some() || started.elapsed() > START_TIMEOUT {
                 return Err(peer.kind.failed(&format!("it does not listen: {}", peer.log())));
             }
             sleep(Duration::from_millis(1)).await;
@@ -234,6 +248,12 @@ impl Peer {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.ports.addr
+    }
+
+    /// Where its admin port is: ebb's and Envoy's.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.ports.admin
     }
 
     /// Where it listens with TLS, if it does.
@@ -259,55 +279,6 @@ impl Peer {
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
-
-    /// Tells it to drain, in its own way, and waits for the end of that.
-    ///
-    /// # Errors
-    /// When it does not end, or ebb's answer is not a report.
-    pub async fn drain(&mut self) -> io::Result<Drained> {
-        let start = Instant::now();
-        let report = match self.kind {
-            Kind::Ebb => Some(self.call_drain().await?),
-            Kind::Nginx => self.signal_and_wait(Signal::QUIT).await.map(|_| None)?,
-            Kind::Haproxy => self.signal_and_wait(Signal::USR1).await.map(|_| None)?,
-        };
-        Ok(Drained { took: start.elapsed(), report })
-    }
-
-    /// Ends it with SIGTERM.
-    ///
-    /// # Errors
-    /// When it does not end.
-    pub async fn stop(mut self) -> io::Result<ExitStatus> {
-        match self.child.try_wait()? {
-            Some(status) => Ok(status),
-            None => self.signal_and_wait(Signal::TERM).await,
-        }
-    }
-
-    async fn call_drain(&self) -> io::Result<serde_json::Value> {
-        let failed = |failure| self.kind.failed(&format!("/drain: {failure}"));
-        let connection = Connection::connect(self.ports.admin).await.map_err(failed)?;
-        let mut connection = connection.with_timeout(DRAIN_TIMEOUT);
-        let response = connection.get("/drain", After::Close).await.map_err(failed)?;
-        let report = serde_json::from_slice(response.body());
-        report.map_err(|error| self.kind.failed(&format!("/drain: status {}, {error}", response.status())))
-    }
-
-    async fn signal_and_wait(&mut self, signal: Signal) -> io::Result<ExitStatus> {
-        self.signal(signal);
-        let ended = timeout(DRAIN_TIMEOUT, self.child.wait()).await;
-        ended.map_err(|_| self.kind.failed("it does not end"))?
-    }
-
-    fn signal(&self, signal: Signal) {
-        // A child that was not waited for keeps its number, so this reaches nobody else.
-        if self.child.id().is_some()
-            && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
-        {
-            let _ = kill_process(pid, signal);
-        }
-    }
 }
 
 impl Drop for Peer {
@@ -316,12 +287,6 @@ impl Drop for Peer {
         if self.kind == Kind::Nginx {
             self.signal(Signal::TERM);
         }
-    }
-}
-
-impl Kind {
-    fn failed(self, why: &str) -> io::Error {
-        io::Error::other(format!("{}: {why}", self.name()))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use ebb_bench::mix::{Mix, Protocol};
-use ebb_bench::peer::{Drained, Kind, Peer, Serve, Setup};
+use ebb_bench::peer::{Binaries, Drained, Kind, Peer, Serve, Setup};
 use ebb_bench::table::{Table, median, range};
 use ebb_bench::tls::Identity;
 use ebb_bench::{App, Load, Origin, Tally};
@@ -144,7 +144,12 @@ async fn one(args: &Args, kind: Kind, workers: usize) -> io::Result<Run> {
     // The app takes 0 to 3 ms, so that requests are under way when the drain begins.
     let delay = Duration::ZERO..=Duration::from_millis(3);
     let origin = Origin::start(App { body: args.body, delay, ..App::default() })?;
-    let ebb = args.ebb.clone().map_or_else(next_to_this_one, Ok)?;
+    let mut binaries = Binaries::next_to_this_one()?;
+    if let Some(ebb) = &args.ebb {
+        binaries.ebb.clone_from(ebb);
+    }
+    let missing = || io::Error::other(format!("{} is not installed", kind.name()));
+    let binary = binaries.find(kind).ok_or_else(missing)?;
     let identity = Arc::new(Identity::new()?);
     let serve = match args.mix {
         Speak::Http1 => Serve::Http1,
@@ -154,7 +159,8 @@ async fn one(args: &Args, kind: Kind, workers: usize) -> io::Result<Run> {
             Serve::Everything { tcp, identity: has(Protocol::Tls).then(|| Arc::clone(&identity)) }
         }
     };
-    let setup = Setup { kind, upstream: origin.addr(), workers, ebb, unprivileged: args.unprivileged, serve };
+    let setup =
+        Setup { kind, upstream: origin.addr(), workers, binary, unprivileged: args.unprivileged, serve };
     let mut peer = Peer::start(&setup).await?;
     let (drained, tallies) = match args.mix {
         Speak::Http1 => http1(args, &mut peer).await?,
@@ -187,10 +193,6 @@ async fn all(args: &Args, peer: &mut Peer, identity: &Identity) -> io::Result<Dr
     let _ = timeout(FIRST_REFUSAL, load.refused()).await;
     sleep(AFTERWARDS).await;
     Ok((drained, load.stop().await))
-}
-
-fn next_to_this_one() -> io::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("ebb"))
 }
 
 impl Run {

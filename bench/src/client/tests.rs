@@ -1,5 +1,6 @@
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;

@@ -134,7 +134,8 @@ fn broken(error: std::io::Error) -> Failure {
     if error.kind() == std::io::ErrorKind::InvalidData { Failure::Bad } else { Failure::Cut }
 }
 
-async fn open(addr: SocketAddr, mut stream: TcpStream) -> Result<Socket<TcpStream>, Failure> {
+/// The handshake.
+pub(crate) async fn open(addr: SocketAddr, mut stream: TcpStream) -> Result<Socket<TcpStream>, Failure> {
     let request = format!(
         "GET /echo HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::{App, Counters, Random, body_of};
+use super::{App, BURST, Counters, Random, body_of};
 use crate::messages::{CONTENT_TYPE, Messages, REPEAT, framed};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -38,7 +38,9 @@ async fn answer(
     delay: Duration,
     size: usize,
 ) -> Result<(), h2::Error> {
-    sleep(delay).await;
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
     if request.method() == Method::GET {
         page(request.uri().path(), size, response)
     } else {
@@ -53,13 +55,17 @@ fn page(target: &str, size: usize, mut response: SendResponse<Bytes>) -> Result<
 async fn grpc(request: Request<RecvStream>, mut response: SendResponse<Bytes>) -> Result<(), h2::Error> {
     let (head, body) = request.into_parts();
     let message = Messages::new(body).next().await?.unwrap_or_default();
-    let times = if head.uri.path() == REPEAT { message.first().copied().unwrap_or(0) } else { 1 };
+    let (times, pause) = match head.uri.path() {
+        REPEAT => (message.first().copied().unwrap_or(0), PAUSE),
+        BURST => (message.first().copied().unwrap_or(0), Duration::ZERO),
+        _ => (1, Duration::ZERO),
+    };
     let mut answer = Response::new(());
     answer.headers_mut().insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
     let mut stream = response.send_response(answer, false)?;
     for n in 0..times {
-        if n > 0 {
-            sleep(PAUSE).await;
+        if n > 0 && !pause.is_zero() {
+            sleep(pause).await;
         }
         stream.send_data(framed(&message), false)?;
     }
