@@ -29,10 +29,9 @@ loss *ARGS:
     cargo build --release --workspace
     target/release/loss {{ARGS}}
 
-# What everybody costs: ebb, nginx, HAProxy, Envoy, Caddy
+# What everybody costs and loses: ebb, nginx, HAProxy, Envoy, Caddy. Alone: an hour, and bench/RESULTS.md; `quick`: under five minutes
 bench *ARGS:
-    cargo build --release --workspace
-    target/release/suite {{ARGS}}
+    bench/run {{ARGS}}
 
 # A static binary, as the image has it
 static:

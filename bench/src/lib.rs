@@ -5,7 +5,7 @@
 //! every byte of every body, so nothing that is missing, doubled or mixed up goes unnoticed.
 //!
 //! For the measurements, [`peer`] runs ebb and the proxies it is compared with, [`ask`] has clients that cost little
-//! themselves [`usage`] reads what the proxies cost, and [`table`] prints it.
+//! themselves, [`paced`] lets them ask at a fixed rate; [`usage`] reads what the proxies cost, and [`table`] prints it.
 
 pub mod ask;
 pub mod bulk;
@@ -14,6 +14,7 @@ pub mod http2;
 pub mod load;
 pub mod mix;
 pub mod origin;
+pub mod paced;
 pub mod peer;
 pub mod relay;
 pub mod response;

@@ -98,6 +98,7 @@ pub struct Origin {
 #[derive(Debug, Default)]
 struct Counters {
     served: AtomicU64,
+    held: AtomicU64,
     broken: AtomicU64,
 }
 
@@ -147,6 +148,12 @@ impl Origin {
     #[must_use]
     pub fn served(&self) -> u64 {
         self.counters.served.load(Ordering::Relaxed)
+    }
+
+    /// Requests so far that get [no answer](NEVER).
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.counters.held.load(Ordering::Relaxed)
     }
 
     /// WebSockets that ended without a Close frame, or with a damaged message, as the app sees it.
@@ -256,6 +263,7 @@ async fn serve(mut stream: TcpStream, app: &App, counters: &Counters, mut random
         }
         discard(&mut stream, &mut input, request.body).await?;
         if request.target == NEVER {
+            counters.held.fetch_add(1, Ordering::Relaxed);
             // Until the client gives up.
             return stream.read_buf(&mut input).await.map(drop);
         }

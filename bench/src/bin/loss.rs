@@ -13,14 +13,6 @@ use ebb_bench::peer::{Binaries, Drained, Kind, Peer, Serve, Setup};
 use ebb_bench::table::{Table, median, range};
 use ebb_bench::tls::Identity;
 use ebb_bench::{App, Load, Origin, Tally};
-use tokio::time::{sleep, timeout};
-
-/// The load goes on for this long after the drain and the first refusal, to see that everybody is refused.
-const AFTERWARDS: Duration = Duration::from_millis(300);
-
-/// ebb does not answer the last attempts before its refusal; the kernel repeats them after one second and, when
-/// that comes too early as well, two more.
-const FIRST_REFUSAL: Duration = Duration::from_secs(4);
 
 /// Measures what is lost in a drain
 #[derive(Debug, Parser)]
@@ -176,11 +168,8 @@ async fn http1(args: &Args, peer: &mut Peer) -> io::Result<Drive> {
     let load =
         Load { one_shot: args.one_shot, keep_alive: args.keep_alive, ..Load::new(peer.addr(), args.body) };
     let load = load.start();
-    sleep(Duration::from_millis(args.before.unwrap_or(500))).await;
-    let drained = peer.drain().await?;
-    // A proxy that refuses nobody shows in the tally.
-    let _ = timeout(FIRST_REFUSAL, load.refused()).await;
-    sleep(AFTERWARDS).await;
+    let before = Duration::from_millis(args.before.unwrap_or(500));
+    let drained = peer.drain_under(before, load.refused()).await?;
     Ok((drained, vec![(Protocol::Http1, load.stop().await)]))
 }
 
@@ -188,10 +177,8 @@ async fn all(args: &Args, peer: &mut Peer, identity: &Identity) -> io::Result<Dr
     let (http, tls, tcp) = (peer.addr(), peer.tls_addr(), peer.tcp_addr());
     let protocols = args.protocols.clone();
     let load = Mix { http, tls, tcp, trust: identity.trust()?, body: args.body, protocols }.start();
-    sleep(Duration::from_millis(args.before.unwrap_or(1500))).await;
-    let drained = peer.drain().await?;
-    let _ = timeout(FIRST_REFUSAL, load.refused()).await;
-    sleep(AFTERWARDS).await;
+    let before = Duration::from_millis(args.before.unwrap_or(1500));
+    let drained = peer.drain_under(before, load.refused()).await?;
     Ok((drained, load.stop().await))
 }
 

@@ -14,6 +14,13 @@ use crate::client::{After, Connection};
 /// No drain here takes longer: ebb's grace period is 20 s, and HAProxy's hard stop comes after as much.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A load goes on for this long after the drain and the first refusal, to see that everybody is refused.
+const AFTERWARDS: Duration = Duration::from_millis(300);
+
+/// ebb does not answer the last attempts before its refusal; the kernel repeats them after one second and, when
+/// that comes too early as well, two more.
+const FIRST_REFUSAL: Duration = Duration::from_secs(4);
+
 /// How a drain went.
 #[derive(Debug, Clone)]
 pub struct Drained {
@@ -39,6 +46,19 @@ impl Peer {
             Kind::Caddy | Kind::Relay => self.signal_and_wait(Signal::TERM).await.map(|_| None)?,
         };
         Ok(Drained { took: start.elapsed(), report })
+    }
+
+    /// Drains after `before`, under a load that goes on until that is over and somebody was refused, and a little longer.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub async fn drain_under(&mut self, before: Duration, refused: impl Future) -> io::Result<Drained> {
+        sleep(before).await;
+        let drained = self.drain().await?;
+        // A proxy that refuses nobody shows in the tally.
+        let _ = timeout(FIRST_REFUSAL, refused).await;
+        sleep(AFTERWARDS).await;
+        Ok(drained)
     }
 
     /// Ends it with SIGTERM.

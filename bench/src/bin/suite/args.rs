@@ -76,6 +76,11 @@ pub(crate) struct Args {
     #[arg(long)]
     held: Option<usize>,
 
+    /// Memory: it has settled when it has not shrunk for so many seconds; ebb puts idle connections aside after one
+    /// [default: 3; quick: 1.5]
+    #[arg(long)]
+    settled: Option<f64>,
+
     /// Where RESULTS.md and RESULTS.svg are written [default: target/bench]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -149,6 +154,23 @@ impl Args {
 
     pub(crate) fn held(&self) -> usize {
         self.held.unwrap_or(self.by_mode(3000, 1000)).max(1)
+    }
+
+    pub(crate) fn memory_rounds(&self) -> usize {
+        self.rounds().min(self.by_mode(3, 1))
+    }
+
+    /// How long memory must not have shrunk.
+    pub(crate) fn settled(&self) -> Duration {
+        Duration::from_secs_f64(self.settled.unwrap_or(self.by_mode(3.0, 1.5)).clamp(0.0, 60.0))
+    }
+
+    pub(crate) fn starts(&self) -> usize {
+        self.rounds.unwrap_or(self.by_mode(21, 5)).max(1)
+    }
+
+    pub(crate) fn drains(&self) -> usize {
+        self.rounds.unwrap_or(self.by_mode(10, 1)).max(1)
     }
 
     /// What is measured.

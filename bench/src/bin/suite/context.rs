@@ -60,6 +60,12 @@ impl Context {
         }
     }
 
+    /// Says what went wrong. The results only have that it did: a proxy's own words may name places on this machine.
+    pub(crate) fn failed(&mut self, kind: Kind, what: &str, error: &io::Error) {
+        eprintln!("{what}, {}: {error}", kind.name());
+        self.note(format!("{what}: {} had turns that went wrong, which are left out.", kind.name()));
+    }
+
     pub(crate) fn workloads(&self) -> Vec<Workload> {
         let workload = |part| if let Part::Workload(workload) = part { Some(workload) } else { None };
         self.args.parts().into_iter().filter_map(workload).collect()
@@ -68,6 +74,11 @@ impl Context {
     /// Those that can pass this on.
     pub(crate) fn able(&self, serve: &Serve) -> Vec<Kind> {
         self.peers.iter().map(|(kind, _)| *kind).filter(|kind| kind.can(serve)).collect()
+    }
+
+    /// Those that are proxies indeed, and know what passes through them.
+    pub(crate) fn proxies(&self) -> Vec<Kind> {
+        self.peers.iter().map(|(kind, _)| *kind).filter(|kind| *kind != Kind::Relay).collect()
     }
 
     /// How this proxy is run in front of that app.

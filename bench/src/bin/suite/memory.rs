@@ -1,90 +1,140 @@
-//! Memory: of an idle proxy, and of each connection that has served and now waits.
+//! Memory: of an idle proxy, and of each connection that waits for its next request, or for its answer.
 
 use std::io;
 use std::time::Duration;
 
 use ebb_bench::client::After;
 use ebb_bench::http2::Idle;
+use ebb_bench::origin::NEVER;
 use ebb_bench::peer::{Kind, Peer, Serve};
-use ebb_bench::table::Table;
 use ebb_bench::usage::{family, memory};
 use ebb_bench::{App, Connection, Origin};
 use tokio::time::{Instant, sleep};
 
-use crate::{Args, peers, setup};
+use crate::context::Context;
+use crate::series::Series;
 
 /// Connections that come and go before the memory per connection is measured.
 const WARM_UP: usize = 64;
 
 /// Between two looks at the memory.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// Memory has settled when it has not shrunk for this long.
-const SETTLED: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Nobody tidies up later than this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) async fn measure(args: &Args, serve: &Serve) -> io::Result<()> {
-    let connections = args.parked;
-    let head =
-        ["proxy", "started, MiB", "warm, MiB", "after one request each, MiB", "settled, MiB", "kB each"];
-    let mut table = Table::new(&head);
-    for kind in peers(args, serve) {
-        table.row(one(args, kind, serve).await?);
-    }
-    println!(
-        "Memory (PSS) with {} workers: idle since the start; idle after {WARM_UP} connections; with {connections} \
-         {} connections after one request each; the same when it no longer shrinks, and the difference to \
-         warm per connection\n",
-        args.workers,
-        if let Serve::Http2 = serve { "HTTP/2" } else { "keep-alive" }
-    );
-    print!("{table}");
-    Ok(())
+/// Connections with a request each: less than those that are idle, as each is one to the app as well.
+const ACTIVE: usize = 1000;
+
+/// One turn of one proxy, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// Since the start, without a connection.
+    pub(crate) rest: f64,
+    /// With all idle keep-alive connections.
+    pub(crate) total: f64,
+    /// Per idle keep-alive connection.
+    pub(crate) idle: f64,
+    /// Per connection with a request that the app has not answered.
+    pub(crate) active: f64,
+    /// Per idle HTTP/2 connection; none where HTTP/2 cannot be passed on.
+    pub(crate) http2: Option<f64>,
 }
 
-async fn one(args: &Args, kind: Kind, serve: &Serve) -> io::Result<Vec<String>> {
-    let origin = Origin::start(App { body: args.body, ..App::default() })?;
-    let peer = Peer::start(&setup(args, kind, origin.addr(), serve)?).await?;
-    // nginx listens before it has workers.
-    sleep(Duration::from_secs(1)).await;
-    let pids = family(peer.pid());
-    let started = memory(&pids)?;
-    // The first connections touch code and tables that all later ones share.
-    drop(connect(kind, &peer, WARM_UP, serve).await?);
-    let warm = settle(&pids).await?;
-    let mut clients = connect(kind, &peer, args.parked, serve).await?;
-    let fresh = memory(&pids)?;
-    let settled = settle(&pids).await?;
-    for client in &mut clients {
-        if client.closed().await {
-            return Err(io::Error::other(format!("{}: an idle connection was closed", kind.name())));
+pub(crate) async fn measure(cx: &mut Context) -> Series<Turn> {
+    let kinds = cx.proxies();
+    let mut turns = Series::new(&kinds);
+    for round in 0..cx.args.memory_rounds() {
+        for kind in Series::<Turn>::order(&kinds, round) {
+            let turn = turn(cx, kind).await;
+            match &turn {
+                Ok(Turn { rest, idle, active, http2, .. }) => eprintln!(
+                    "memory, round {}, {}: {rest:.0} bytes at rest, each idle {idle:.0}, active {active:.0}, \
+                     idle HTTP/2 {:.0}",
+                    round + 1,
+                    kind.name(),
+                    http2.unwrap_or(f64::NAN)
+                ),
+                Err(error) => cx.failed(kind, "memory", error),
+            }
+            turns.push(kind, turn.ok());
         }
     }
-    let each = settled.saturating_sub(warm) as f64 / args.parked as f64;
-    let mut cells = vec![kind.name().to_owned()];
-    cells.extend([started, warm, fresh, settled].map(mib));
-    cells.push(format!("{:.2}", each / 1000.0));
-    Ok(cells)
+    turns
 }
 
-/// A connection that has had a response.
+async fn turn(cx: &Context, kind: Kind) -> io::Result<Turn> {
+    let held = cx.args.held();
+    let idle = held_by(cx, kind, Held::Idle, held).await?;
+    let active = held_by(cx, kind, Held::Active, held.min(ACTIVE)).await?;
+    // nginx has no HTTP/2 to the app, but can have it from the client.
+    let can = kind.can(&Serve::Http2) || kind.can(&Serve::Http2ToHttp1);
+    let http2 = if can { Some(held_by(cx, kind, Held::Http2, held).await?.each) } else { None };
+    Ok(Turn { rest: idle.rest, total: idle.total, idle: idle.each, active: active.each, http2 })
+}
+
+/// What holds a connection open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Idle,
+    Active,
+    Http2,
+}
+
+/// Bytes.
+struct Bytes {
+    rest: f64,
+    total: f64,
+    each: f64,
+}
+
+async fn held_by(cx: &Context, kind: Kind, held: Held, count: usize) -> io::Result<Bytes> {
+    let origin = Origin::start(App { body: cx.args.body, ..App::default() })?;
+    let serve = match held {
+        Held::Http2 if kind.can(&Serve::Http2) => Serve::Http2,
+        Held::Http2 => Serve::Http2ToHttp1,
+        _ => Serve::Http1,
+    };
+    let peer = cx.start(kind, origin.addr(), serve).await?;
+    // nginx listens before it has workers.
+    sleep(cx.args.settled() / 2).await;
+    let pids = family(peer.pid());
+    let rest = memory(&pids)?;
+    // The first connections touch code and tables that all later ones share.
+    let kept = if held == Held::Http2 { Held::Http2 } else { Held::Idle };
+    drop(connect(&peer, WARM_UP, kept, &origin).await?);
+    let warm = settle(cx, &pids).await?;
+    let mut clients = connect(&peer, count, held, &origin).await?;
+    let total = settle(cx, &pids).await?;
+    for client in &mut clients {
+        if client.closed().await {
+            return Err(io::Error::other("a connection that was held open was closed"));
+        }
+    }
+    let each = total.saturating_sub(warm) as f64 / count as f64;
+    Ok(Bytes { rest: rest as f64, total: total as f64, each })
+}
+
+/// A connection that has had a response, or waits for one.
 enum Client {
     Http1(Connection),
     Http2(Idle),
 }
 
 impl Client {
-    async fn connect(kind: Kind, peer: &Peer, serve: &Serve) -> io::Result<Self> {
-        let failed = |failure| io::Error::other(format!("{}: {failure}", kind.name()));
-        if let Serve::Http2 = serve {
-            return Idle::connect(peer.addr()).await.map(Self::Http2).map_err(failed);
+    async fn connect(peer: &Peer, held: Held) -> io::Result<Self> {
+        if held == Held::Http2 {
+            return Idle::connect(peer.addr()).await.map(Self::Http2).map_err(io::Error::other);
         }
-        let mut client = Connection::connect(peer.addr()).await.map_err(failed)?;
-        let response = client.get("/", After::KeepAlive).await.map_err(failed)?;
+        let mut client = Connection::connect(peer.addr()).await.map_err(io::Error::other)?;
+        if held == Held::Active {
+            let request = format!("GET {NEVER} HTTP/1.1\r\nhost: app\r\n\r\n");
+            client.send(request.as_bytes()).await.map_err(io::Error::other)?;
+            return Ok(Self::Http1(client));
+        }
+        let response = client.get("/", After::KeepAlive).await.map_err(io::Error::other)?;
         if response.status() != 200 || response.close() {
-            return Err(io::Error::other(format!("{}: a connection is not kept", kind.name())));
+            return Err(io::Error::other("a connection is not kept"));
         }
         Ok(Self::Http1(client))
     }
@@ -97,20 +147,27 @@ impl Client {
     }
 }
 
-/// Connections that have each had a response and stay open.
-async fn connect(kind: Kind, peer: &Peer, count: usize, serve: &Serve) -> io::Result<Vec<Client>> {
+/// Opens connections one after the other, and waits until the app has the requests that it does not answer.
+async fn connect(peer: &Peer, count: usize, held: Held, origin: &Origin) -> io::Result<Vec<Client>> {
     let mut clients = Vec::with_capacity(count);
-    for _ in 0..count {
-        clients.push(Client::connect(kind, peer, serve).await?);
+    for n in 1..=count {
+        clients.push(Client::connect(peer, held).await?);
+        let start = Instant::now();
+        while held == Held::Active && origin.held() < n as u64 {
+            if start.elapsed() > PATIENCE {
+                return Err(io::Error::other("a request does not reach the app"));
+            }
+            tokio::task::yield_now().await;
+        }
     }
     Ok(clients)
 }
 
 /// Waits until the memory no longer shrinks.
-async fn settle(pids: &[u32]) -> io::Result<u64> {
+async fn settle(cx: &Context, pids: &[u32]) -> io::Result<u64> {
     let start = Instant::now();
     let (mut least, mut since) = (memory(pids)?, start);
-    while since.elapsed() < SETTLED && start.elapsed() < PATIENCE {
+    while since.elapsed() < cx.args.settled() && start.elapsed() < PATIENCE {
         sleep(LOOK).await;
         let now = memory(pids)?;
         if now < least {
@@ -118,8 +175,4 @@ async fn settle(pids: &[u32]) -> io::Result<u64> {
         }
     }
     memory(pids)
-}
-
-fn mib(bytes: u64) -> String {
-    format!("{:.2}", bytes as f64 / f64::from(1 << 20))
 }

@@ -21,6 +21,12 @@ pub(crate) struct Summary {
     pub(crate) max: f64,
 }
 
+impl<T> Default for Series<T> {
+    fn default() -> Self {
+        Self { turns: Vec::new() }
+    }
+}
+
 impl<T> Series<T> {
     pub(crate) fn new(kinds: &[Kind]) -> Self {
         Self { turns: kinds.iter().map(|kind| (*kind, Vec::new())).collect() }
@@ -44,11 +50,19 @@ impl<T> Series<T> {
         some.map(|(kind, _)| *kind).collect()
     }
 
+    /// This proxy's turns that went well.
+    pub(crate) fn turns(&self, kind: Kind) -> impl Iterator<Item = &T> {
+        self.all(kind).iter().flatten()
+    }
+
+    fn all(&self, kind: Kind) -> &[Option<T>] {
+        let turns = self.turns.iter().find(|(own, _)| *own == kind);
+        turns.map(|(_, turns)| turns.as_slice()).unwrap_or_default()
+    }
+
     /// A figure of this proxy's turns.
     pub(crate) fn figures(&self, kind: Kind, figure: impl Fn(&T) -> f64) -> Figures {
-        let turns = self.turns.iter().find(|(own, _)| *own == kind);
-        let turns = turns.map(|(_, turns)| turns.as_slice()).unwrap_or_default();
-        turns.iter().map(|turn| turn.as_ref().map(&figure)).collect()
+        self.all(kind).iter().map(|turn| turn.as_ref().map(&figure)).collect()
     }
 
     /// This proxy's figure; none when it never had one.

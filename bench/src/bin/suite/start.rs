@@ -1,48 +1,70 @@
-//! From exec to the first accepted connection.
+//! From exec to the first accepted connection, and to the first answer.
 
 use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use ebb_bench::client::After;
 use ebb_bench::peer::{Kind, Serve};
-use ebb_bench::table::{Table, median};
-use ebb_bench::{App, Origin};
+use ebb_bench::{App, Connection, Origin};
 use tokio::time::Instant;
 
-use crate::{Args, setup};
+use crate::context::Context;
+use crate::series::Series;
 
-pub(crate) async fn measure(args: &Args) -> io::Result<()> {
-    let origin = Origin::start(App::default())?;
-    let mut times: Vec<Vec<f64>> = args.peers.iter().map(|_| Vec::new()).collect();
-    for _ in 0..args.starts {
-        for (kind, times) in args.peers.iter().zip(&mut times) {
-            times.push(once(args, *kind, &origin)?.as_secs_f64() * 1e3);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One start, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// Until a connection is accepted.
+    pub(crate) listens: f64,
+    /// Until the first request over it is answered.
+    pub(crate) answers: f64,
+}
+
+pub(crate) async fn measure(cx: &mut Context) -> io::Result<Series<Turn>> {
+    let origin = Origin::start(App { body: cx.args.body, ..App::default() })?;
+    let kinds = cx.proxies();
+    let mut turns = Series::new(&kinds);
+    for round in 0..cx.args.starts() {
+        for kind in Series::<Turn>::order(&kinds, round) {
+            let turn = once(cx, kind, &origin).await;
+            if let Err(error) = &turn {
+                cx.failed(kind, "start", error);
+            }
+            turns.push(kind, turn.ok());
             // The one before is ended in the background.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    let mut table = Table::new(&["proxy", "ms", "max"]);
-    for (kind, times) in args.peers.iter().zip(&times) {
-        let max = times.iter().copied().fold(0.0, f64::max);
-        table.row(vec![kind.name().to_owned(), format!("{:.1}", median(times)), format!("{max:.1}")]);
-    }
-    println!("Start: from fork and exec to the first accepted connection, median of {}\n", args.starts);
-    print!("{table}");
-    Ok(())
+    Ok(turns)
 }
 
 /// Files are written before the clock starts; then connects without a pause, which costs a processor, but a
-/// timer would cost precision.
-fn once(args: &Args, kind: Kind, origin: &Origin) -> io::Result<Duration> {
-    let prepared = setup(args, kind, origin.addr(), &Serve::Http1)?.prepare()?;
+/// timer would cost precision. The first answer may be nothing but a closed connection while a proxy is not ready.
+async fn once(cx: &Context, kind: Kind, origin: &Origin) -> io::Result<Turn> {
+    let prepared = cx.setup(kind, origin.addr(), Serve::Http1)?.prepare()?;
     let addr = prepared.addr();
     let start = Instant::now();
     let peer = prepared.spawn()?;
+    let in_time = |what: &str| {
+        let why = || io::Error::other(format!("it does not {what}: {}", peer.log()));
+        if start.elapsed() < PATIENCE { Ok(()) } else { Err(why()) }
+    };
     while TcpStream::connect(addr).is_err() {
-        if start.elapsed() > Duration::from_secs(5) {
-            return Err(io::Error::other(format!("{} does not listen: {}", kind.name(), peer.log())));
-        }
+        in_time("listen")?;
         std::thread::yield_now();
     }
-    Ok(start.elapsed())
+    let listens = start.elapsed();
+    loop {
+        if let Ok(mut connection) = Connection::connect(addr).await
+            && let Ok(response) = connection.get("/", After::Close).await
+            && response.status() == 200
+        {
+            let millis = |time: Duration| time.as_secs_f64() * 1e3;
+            return Ok(Turn { listens: millis(listens), answers: millis(start.elapsed()) });
+        }
+        in_time("answer")?;
+    }
 }

@@ -142,6 +142,15 @@ impl Workload {
         matches!(self, Http1 | Http1Of1M | OneShot | Tls | Http2 | WebSocket | BulkUp | BulkDown)
     }
 
+    /// Whether its latency is measured: not that of large bodies, or of streams.
+    pub(crate) fn has_latency(self, quick: bool) -> bool {
+        match self {
+            Self::Http1 | Self::Http2 => true,
+            Self::GrpcStream => false,
+            _ => !quick && self.unit() != Unit::GiB,
+        }
+    }
+
     /// Which way the bytes go, where that is all.
     pub(crate) fn bulk(self) -> Option<Direction> {
         match self {
