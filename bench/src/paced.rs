@@ -28,36 +28,40 @@ pub struct Pace {
     pub length: Duration,
 }
 
-/// How long it took from the moment each request was due until its answer was there.
+/// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latencies {
-    /// Nanoseconds, in order once it is sorted.
-    nanos: Vec<u64>,
-    /// Requests of these that were not answered at all; they have the time until they were given up.
+    /// How long it took from the moment each request was due until its answer was there.
+    pub answers: Times,
+    /// How late each request was because this program was: the share of the latencies that is no proxy's.
+    pub late: Times,
+    /// Requests that were not answered at all; they count with the time until they were given up.
     pub unanswered: u64,
 }
 
-impl Latencies {
-    /// Counts one.
-    pub fn record(&mut self, latency: Duration) {
-        self.nanos.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+/// Times, every one of which is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// Adds one.
+    pub fn record(&mut self, time: Duration) {
+        self.0.push(time);
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.nanos.len()
+        self.0.len()
     }
 
-    /// The smallest latency that is not exceeded by this share of them, from 0 to 1; exact, for all are kept. Zero
-    /// when there are none.
+    /// The smallest one that is not exceeded by this share of them, from 0 to 1. Zero when there are none.
     #[must_use]
     pub fn percentile(&self, share: f64) -> Duration {
-        let mut sorted = self.nanos.clone();
+        let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let rank = (share * sorted.len() as f64).ceil() as usize;
-        let found = sorted.get(rank.max(1) - 1).or(sorted.last());
-        Duration::from_nanos(found.copied().unwrap_or(0))
+        sorted.get(rank.max(1) - 1).or(sorted.last()).copied().unwrap_or_default()
     }
 }
 
@@ -99,31 +103,36 @@ impl Pace {
         for client in clients {
             tasks.spawn(Arc::clone(&shared).work(client));
         }
-        self.fill(start, queue, &mut wait).await?;
+        let late = self.fill(start, queue, &mut wait).await?;
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(io::Error::other)?.map_err(io::Error::other)?;
         }
-        Ok(std::mem::take(&mut *shared.latencies.lock().unwrap_or_else(PoisonError::into_inner)))
+        let latencies = std::mem::take(&mut *shared.latencies.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Latencies { late, ..latencies })
     }
 
-    /// Puts each request into the queue when it is due. Those that are overdue come at once.
+    /// Puts each request into the queue when it is due; says how late. Those that are overdue come at once.
     async fn fill(
         &self,
         start: Instant,
         queue: UnboundedSender<Instant>,
         wait: &mut impl AsyncFnMut(Instant) -> io::Result<()>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Times> {
+        let mut late = Times::default();
         for n in 0..self.total() {
             let due = start + self.due(n);
             if due > Instant::now() {
                 wait(due).await?;
+            }
+            if self.due(n) >= self.warm_up {
+                late.record(due.elapsed());
             }
             // Nobody is left to ask when all have failed; that is said by them.
             if queue.send(due).is_err() {
                 break;
             }
         }
-        Ok(())
+        Ok(late)
     }
 }
 
@@ -148,7 +157,7 @@ impl Shared {
                 };
             if due >= self.counted_from {
                 let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
-                latencies.record(due.elapsed());
+                latencies.answers.record(due.elapsed());
                 latencies.unanswered += u64::from(!answered);
             }
         }

@@ -250,12 +250,6 @@ impl Peer {
         self.ports.addr
     }
 
-    /// Where its admin port is: ebb's and Envoy's.
-    #[must_use]
-    pub fn admin_addr(&self) -> SocketAddr {
-        self.ports.admin
-    }
-
     /// Where it listens with TLS, if it does.
     #[must_use]
     pub fn tls_addr(&self) -> SocketAddr {

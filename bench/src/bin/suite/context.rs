@@ -71,9 +71,12 @@ impl Context {
         self.args.parts().into_iter().filter_map(workload).collect()
     }
 
-    /// Those that can pass this on.
-    pub(crate) fn able(&self, serve: &Serve) -> Vec<Kind> {
-        self.peers.iter().map(|(kind, _)| *kind).filter(|kind| kind.can(serve)).collect()
+    /// Those that can do this. The relay has a connection to the app for each of the clients', which is no floor for
+    /// those that keep theirs.
+    pub(crate) fn able(&self, workload: Workload) -> Vec<Kind> {
+        let serve = workload.serve(&self.identity);
+        let able = |kind: &Kind| kind.can(&serve) && !(*kind == Kind::Relay && workload == Workload::OneShot);
+        self.peers.iter().map(|(kind, _)| *kind).filter(able).collect()
     }
 
     /// Those that are proxies indeed, and know what passes through them.

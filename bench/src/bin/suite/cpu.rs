@@ -48,7 +48,7 @@ pub(crate) fn upstream(origin: &Origin, workload: Workload) -> SocketAddr {
 }
 
 pub(crate) async fn measure(cx: &mut Context, workload: Workload) -> Measured {
-    let kinds = cx.able(&workload.serve(&cx.identity));
+    let kinds = cx.able(workload);
     let mut turns = Series::new(&kinds);
     for round in 0..cx.args.rounds() {
         for kind in Series::<Turn>::order(&kinds, round) {

@@ -1,9 +1,10 @@
 //! What is lost when a proxy is told to go, and how long ebb waits when nothing is left to wait for.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use ebb_bench::client::After;
+use ebb_bench::client::{After, Failure};
 use ebb_bench::peer::{Kind, Serve};
 use ebb_bench::{App, Connection, Load, Origin, Tally};
 use tokio::time::{Instant, sleep, timeout};
@@ -61,7 +62,7 @@ async fn turn(cx: &Context, kind: Kind) -> io::Result<Turn> {
 async fn after_last(cx: &Context, kind: Kind) -> io::Result<f64> {
     let origin = Origin::start(App::default())?;
     let mut peer = cx.start(kind, origin.addr(), Serve::Http1).await?;
-    let (addr, admin) = (peer.addr(), peer.admin_addr());
+    let addr = peer.addr();
     let mut client = Connection::connect(addr).await.map_err(io::Error::other)?;
     client.get("/", After::KeepAlive).await.map_err(io::Error::other)?;
     let half = b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 2\r\n\r\nx";
@@ -71,7 +72,7 @@ async fn after_last(cx: &Context, kind: Kind) -> io::Result<f64> {
         drained.map(|_| Instant::now())
     };
     let finish = async {
-        timeout(PATIENCE, not_ready(admin)).await.map_err(io::Error::other)?;
+        timeout(PATIENCE, refuses(addr)).await.map_err(io::Error::other)?;
         client.send(b"x").await.map_err(io::Error::other)?;
         let response = client.receive().await.map_err(io::Error::other)?;
         drop(client);
@@ -84,13 +85,12 @@ async fn after_last(cx: &Context, kind: Kind) -> io::Result<f64> {
     Ok(after.as_secs_f64() * 1e3)
 }
 
-/// Waits until ebb takes no new connections any more.
-async fn not_ready(admin: std::net::SocketAddr) {
+/// Waits until ebb has closed its listeners. While it does that, attempts get no answer at all, and would wait for a
+/// second until they are repeated.
+async fn refuses(addr: SocketAddr) {
     loop {
-        if let Ok(mut connection) = Connection::connect(admin).await
-            && let Ok(response) = connection.get("/readyz", After::Close).await
-            && response.status() == 503
-        {
+        let attempt = timeout(Duration::from_millis(20), Connection::connect(addr)).await;
+        if let Ok(Err(Failure::Refused)) = attempt {
             return;
         }
         sleep(Duration::from_millis(5)).await;

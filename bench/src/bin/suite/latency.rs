@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ebb_bench::paced::{Latencies, Pace};
+use ebb_bench::paced::{Latencies, Pace, Times};
 use ebb_bench::peer::Kind;
 use ebb_bench::{App, Origin};
 
@@ -20,6 +20,8 @@ pub(crate) struct Turn {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
+    /// How late the load itself was, at worst but for one in a hundred.
+    pub(crate) late: f64,
 }
 
 /// All turns with one workload.
@@ -37,15 +39,14 @@ pub(crate) async fn measure(cx: &mut Context, saturated: &Measured) -> Option<Pa
     let rates = saturated.rates();
     let rate = cx.args.rate.or_else(|| half_of_the_slowest_good(&rates))?;
     let able = |kind: &Kind| rates.iter().any(|(own, most)| own == kind && *most > rate);
-    let (kinds, too_slow): (Vec<Kind>, Vec<Kind>) =
-        cx.able(&workload.serve(&cx.identity)).into_iter().partition(able);
+    let (kinds, too_slow): (Vec<Kind>, Vec<Kind>) = cx.able(workload).into_iter().partition(able);
     let mut turns = Series::new(&kinds);
     for round in 0..cx.args.rounds() {
         for kind in Series::<Turn>::order(&kinds, round) {
             let (name, flag) = (kind.name(), workload.flag());
             let turn = turn(cx, kind, workload, rate).await;
             match &turn {
-                Ok(Turn { p50, p99, p999 }) => eprintln!(
+                Ok(Turn { p50, p99, p999, .. }) => eprintln!(
                     "latency of {flag}, round {}, {name}: p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us",
                     round + 1
                 ),
@@ -70,8 +71,8 @@ async fn turn(cx: &Context, kind: Kind, workload: Workload, rate: f64) -> io::Re
     let clients = workload.clients(&cx.args, &peer, &cx.identity).await.map_err(io::Error::other)?;
     let pace = Pace { rate, warm_up: cx.args.warm_up(), length: cx.args.turn() };
     let latencies = pace.run(clients).await?;
-    if latencies.unanswered > 0 || latencies.count() == 0 {
-        let (unanswered, all) = (latencies.unanswered, latencies.count());
+    if latencies.unanswered > 0 || latencies.answers.count() == 0 {
+        let (unanswered, all) = (latencies.unanswered, latencies.answers.count());
         return Err(io::Error::other(format!("{unanswered} of {all} requests were not answered")));
     }
     Ok(Turn::of(&latencies))
@@ -79,8 +80,10 @@ async fn turn(cx: &Context, kind: Kind, workload: Workload, rate: f64) -> io::Re
 
 impl Turn {
     fn of(latencies: &Latencies) -> Self {
-        let micros = |share| latencies.percentile(share).as_secs_f64() * 1e6;
-        Self { p50: micros(0.50), p99: micros(0.99), p999: micros(0.999) }
+        let micros = |times: &Times, share| times.percentile(share).as_secs_f64() * 1e6;
+        let Latencies { answers, late, .. } = latencies;
+        let [p50, p99, p999] = [0.50, 0.99, 0.999].map(|share| micros(answers, share));
+        Self { p50, p99, p999, late: micros(late, 0.99) }
     }
 }
 

@@ -84,11 +84,14 @@ fn latency(paced: &Paced) -> Table {
         "min-max",
         "p99.9 us",
         "min-max",
+        "load late, p99 us",
+        "min-max",
     ]);
     for kind in turns.kinds() {
         let ratio = turns.ratio(kind, Kind::Ebb, |turn| turn.p99);
         let of = |figure: fn(&crate::latency::Turn) -> f64| turns.summary(kind, figure);
-        table.row(row(kind, [of(|turn| turn.p50), of(|turn| turn.p99), ratio, of(|turn| turn.p999)]));
+        let [p50, p99, p999] = [of(|turn| turn.p50), of(|turn| turn.p99), of(|turn| turn.p999)];
+        table.row(row(kind, [p50, p99, ratio, p999, of(|turn| turn.late)]));
     }
     for kind in &paced.too_slow {
         table.row(vec![kind.name().to_owned(), "too slow".to_owned()]);
