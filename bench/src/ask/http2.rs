@@ -16,6 +16,9 @@ use crate::origin::{BURST, body_of, pattern};
 /// The page that is asked for.
 const TARGET: &str = "/";
 
+/// What small frames that were not read yet may count: a stream of messages is made of them.
+const BUDGET: usize = 64 << 20;
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
@@ -59,7 +62,9 @@ impl Http2 {
         let mut clients = Vec::with_capacity(connections * streams);
         for _ in 0..connections {
             let stream = connect(addr).await?;
-            let (sender, connection) = h2::client::handshake(stream).await.map_err(|_| Failure::LostFresh)?;
+            let mut builder = h2::client::Builder::new();
+            builder.data_frame_budget(BUDGET);
+            let (sender, connection) = builder.handshake(stream).await.map_err(|_| Failure::LostFresh)?;
             tokio::spawn(connection);
             clients.extend(std::iter::repeat_n(Self::new(sender, what), streams));
         }
