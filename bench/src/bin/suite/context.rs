@@ -46,6 +46,9 @@ impl Context {
                 None => cx.note(format!("{} takes no part: its binary was not found.", kind.name())),
             }
         }
+        if cx.peers.iter().any(|(kind, _)| *kind == Kind::Nginx && !kind.can(&Serve::Tcp)) {
+            cx.note("nginx takes no part in TCP: its stream module was not found.".to_owned());
+        }
         if cx.peers.is_empty() {
             return Err(io::Error::other("there is nothing to measure"));
         }

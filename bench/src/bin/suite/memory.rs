@@ -111,8 +111,8 @@ async fn held_by(cx: &Context, kind: Kind, held: Held, count: usize) -> io::Resu
             return Err(io::Error::other("a connection that was held open was closed"));
         }
     }
-    let each = total.saturating_sub(warm) as f64 / count as f64;
-    Ok(Bytes { rest: rest as f64, total: total as f64, each })
+    let (total, warm) = (total as f64, warm as f64);
+    Ok(Bytes { rest: rest as f64, total, each: (total - warm) / count as f64 })
 }
 
 /// A connection that has had a response, or waits for one.
