@@ -44,18 +44,14 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, unread: Bytes) 
     client.member.seat.enter(Stage::Waiting, client.idle_since());
     let mut fast = Fast::new(client, stream, unread);
     let ended = poll_fn(|cx| fast.poll(cx)).await;
-    let mut stream = fast.stream;
+    let stream = fast.stream;
     match ended {
         Ended::Idle => Next::Park(stream),
         Ended::Other(unread, begun) => Next::Serve(stream, unread.into(), begun),
         Ended::MaybeHttp2(first) => Next::Sniff(stream, first),
         Ended::Refused(error) => say(stream, error),
         Ended::Over => Next::Linger(stream),
-        Ended::Quits
-            if !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 && !stream.has_bytes() =>
-        {
-            Next::Closed
-        }
+        Ended::Quits if !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
         Ended::Quits => Next::Linger(stream),
         Ended::Eof if !stream.owes_goodbye() && sys::unacknowledged(stream.as_fd()) == 0 => Next::Closed,
         Ended::Eof => Next::Linger(stream),
@@ -75,8 +71,8 @@ enum Ended {
     Refused(Error),
     /// Everything has been said.
     Over,
-    /// The same, and the client has said before that it has nothing more to say: no body, and "close". If nothing more
-    /// is here and it has got everything, closing can't be a RST that takes something from it.
+    /// The same, and the client has said before that it has nothing more to say: no body, and "close". As nothing more
+    /// is here, closing is no RST that could take something from it, if it has got everything.
     Quits,
     /// The client has ended its side between two requests.
     Eof,

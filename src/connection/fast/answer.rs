@@ -139,7 +139,7 @@ impl Fast<'_> {
         }
         let State::Answering(answering) = &mut self.state else { return Poll::Pending };
         if answering.rest.is_over() {
-            return Poll::Ready(self.finish());
+            return Poll::Ready(self.finish(cx));
         }
         if self.client.member.view().ended() {
             // Half of it must not look whole.
@@ -162,7 +162,7 @@ impl Fast<'_> {
     }
 
     /// The response is over, and the client's socket has all of it.
-    fn finish(&mut self) -> Result<(), Ended> {
+    fn finish(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         let State::Answering(answering) = std::mem::replace(&mut self.state, State::Waiting) else {
             return Ok(());
         };
@@ -177,6 +177,12 @@ impl Fast<'_> {
         if self.unsent.capacity() > gather::SMALL {
             self.unsent = Vec::new();
         }
-        ends.map_or(Ok(()), Err)
+        match ends {
+            None => Ok(()),
+            Some(Ended::Quits) if !self.inbox.is_empty() || self.stream.poll_readable(cx).is_ready() => {
+                Err(Ended::Over)
+            }
+            Some(ends) => Err(ends),
+        }
     }
 }
