@@ -143,7 +143,7 @@ fn poll_serving(
     }
     if idle && matches!(seat.stage.get(), Stage::Exchange | Stage::Upload) {
         seat.enter(Stage::Waiting, client.idle_since());
-        if client.site.fast && !wire.swallowed() && !wire.is_last() {
+        if client.site.fast && wire.is_between() {
             return Poll::Ready(Ended::Idle);
         }
     } else if seat.stage.get() == Stage::Exchange && wire.only_uploads() {

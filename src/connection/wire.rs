@@ -86,6 +86,7 @@ impl Wire {
         self.begun.set(false);
         self.seat.stage.set(Stage::Exchange);
         self.heads.request(has_body);
+        self.exchange.upload().begins(has_body);
         self.exchange.upload().set_client_sends(has_body && self.heads.more() == More::Yes);
         if has_body {
             self.patience.set(PATIENCE);
@@ -134,13 +135,15 @@ impl Wire {
         !self.exchange.in_flight() && self.exchange.upload().is_open() && !self.unflushed.get()
     }
 
+    /// The last request has come as a whole, so that what is here of hyper's begins another. Of a body that nobody wanted
+    /// some may be left, which looks like a request to whoever does not know.
+    pub(super) fn is_between(&self) -> bool {
+        self.exchange.upload().is_over() && !self.swallowed.get() && !self.last.get()
+    }
+
     /// The connection ends with the present request.
     pub(super) fn set_last(&self) {
         self.last.set(true);
-    }
-
-    pub(super) fn is_last(&self) -> bool {
-        self.last.get()
     }
 
     /// hyper has answered a head that it can't read; the client has not got that.

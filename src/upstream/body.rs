@@ -114,6 +114,8 @@ enum UploadStage {
     /// There is none, or all of it has been read from the client.
     #[default]
     Over,
+    /// Nobody wants what has not been read of it.
+    Left,
     /// Held back until the app asks for it.
     Held,
     Flowing,
@@ -126,6 +128,17 @@ impl Upload {
     #[must_use]
     pub fn beside(&self) -> Self {
         Self(Rc::new(UploadState { settling: Rc::clone(&self.0.settling), ..UploadState::default() }))
+    }
+
+    /// A request has come. Nobody has asked for its body yet, and perhaps nobody will.
+    pub fn begins(&self, has_body: bool) {
+        self.0.stage.set(if has_body { UploadStage::Left } else { UploadStage::Over });
+    }
+
+    /// All of the body has been read: what comes next is another request.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.stage.get() == UploadStage::Over
     }
 
     /// Part of the body may still come from the client.
@@ -317,6 +330,6 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.ends(UploadStage::Over);
+        self.ends(UploadStage::Left);
     }
 }

@@ -18,6 +18,7 @@ mod drain_requests;
 mod drain_triggers;
 mod event_streams;
 mod expect;
+mod fast_path;
 mod framing;
 mod grpc_drain;
 mod headers;
