@@ -69,7 +69,8 @@ pub(super) async fn serve(
     let ended = poll_fn(|cx| poll_serving(client, &wire, &mut http, cx)).await;
     let mid_upload = client.exchange().upload().is_open();
     let parts = http.into_parts();
-    let (Some(mut stream), mut unread) = (wire.take_stream(), parts.read_buf) else { return Next::Closed };
+    let unread = wire.take_unread(parts.read_buf);
+    let (Some(mut stream), mut unread) = (wire.take_stream(), unread) else { return Next::Closed };
     if matches!(ended, Ended::Ordered(_)) && unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
         unread = Bytes::new(); // empty lines before a request (RFC 9112, section 2.2)
     }

@@ -80,6 +80,15 @@ impl Wire {
         self.stream.borrow_mut().take()
     }
 
+    /// Takes what hyper has not used of what was read: `first` was in its hands, and there may be more.
+    pub(super) fn take_unread(&self, first: Bytes) -> Bytes {
+        let more = self.unread.take();
+        if more.is_empty() || first.is_empty() {
+            return if more.is_empty() { first } else { more };
+        }
+        [first, more].concat().into()
+    }
+
     /// The service has got a request.
     pub(super) fn request_begins(&self, has_body: bool) {
         self.expecting.set(true);
@@ -115,7 +124,9 @@ impl Wire {
     /// unanswered.
     pub(super) fn more_requests_are_here(&self) -> bool {
         let here = |stream: &mut ClientStream| stream.has_bytes() || stream.mid_record();
-        self.heads.waiting() || self.stream.borrow_mut().as_mut().is_some_and(here)
+        self.heads.waiting()
+            || !self.unread.borrow().is_empty()
+            || self.stream.borrow_mut().as_mut().is_some_and(here)
     }
 
     pub(super) fn unflushed(&self) -> bool {

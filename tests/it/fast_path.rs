@@ -1,7 +1,7 @@
 //! HTTP/1.1 that goes on as bytes, and its way from there to hyper and back: at each place something could be lost, sent
 //! twice, or taken for something else.
 
-use crate::support::{App, Ebb};
+use crate::support::{App, Ebb, within};
 
 /// What looks like a request, and is part of a body.
 const INNER: &str = "GET /inner HTTP/1.1\r\nHost: app.test\r\n\r\n";
@@ -57,4 +57,75 @@ async fn a_body_that_the_app_leaves_is_no_request() {
     let _ = client.wire.finish().await;
     assert_eq!(String::from_utf8_lossy(&client.rest().await.0), "");
     assert!(app.request_now().is_none(), "the app got a request out of a body");
+}
+
+/// Guards: what was read behind a request and hyper had no room for goes on when hyper is done: it reads in small
+/// pieces, and gives the connection back between any two requests.
+#[tokio::test]
+async fn what_is_left_behind_hyper_is_not_lost() {
+    let app = App::hello();
+    let ebb = Ebb::start(&app).await;
+    let mut client = ebb.client().await;
+    // ebb refuses them itself, which is done so fast that hyper yields after a few.
+    let padding = "x".repeat(50);
+    let refused = format!("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nPadding: {padding}\r\n\r\n");
+    ebb.freeze().await;
+    client.send(refused.repeat(300)).await;
+    ebb.unfreeze();
+    for _ in 0..300 {
+        client.response().await.assert_error(400, "bad-request");
+    }
+    assert_eq!(client.get("/").await.text(), "hello");
+}
+
+/// Guards: the same for the first bytes of a tunnel that came together with the request for it.
+#[tokio::test]
+async fn what_came_with_an_upgrade_reaches_the_tunnel() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let mut client = ebb.client().await;
+    let upgrade = "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n";
+    let first: String = (0..2500).map(|i| format!("{i:07} ")).collect();
+    ebb.freeze().await;
+    client.send(format!("{upgrade}{first}")).await;
+    ebb.unfreeze();
+    let mut exchange = app.request().await;
+    let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n";
+    exchange.wire.send(switching).await.unwrap();
+    assert_eq!(client.head().await.status(), 101);
+    let came = within("the first bytes", exchange.wire.exactly(first.len())).await.unwrap();
+    assert_eq!(String::from_utf8(came).unwrap(), first);
+}
+
+/// Guards: in a drain, that a request which hyper has not even read yet is answered before the client is told to go.
+#[tokio::test]
+async fn requests_that_hyper_has_not_read_are_answered_in_a_drain() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let mut client = ebb.client().await;
+    let padding = "x".repeat(6000);
+    ebb.freeze().await;
+    for i in 0..4 {
+        // An interim response is hyper's.
+        client.send(format!("GET /{i} HTTP/1.1\r\nHost: a\r\nPadding: {padding}\r\n\r\n")).await;
+    }
+    ebb.unfreeze();
+    let mut next = Some(app.request().await);
+    let hook = ebb.drain().await;
+    ebb.phase("draining").await;
+    for i in 0..4 {
+        let mut exchange = match next.take() {
+            Some(first) => first,
+            None => app.request().await,
+        };
+        assert_eq!(exchange.head.target(), format!("/{i}"));
+        exchange.wire.send("HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
+        exchange.answer("200 OK", "answer").await.unwrap();
+        exchange.keep();
+        let response = client.response().await;
+        assert_eq!((response.text(), response.closes()), ("answer", i == 3), "{i}");
+    }
+    client.expect_fin().await;
+    drop(client);
+    assert_eq!(hook.report().await["outcome"], "clean");
 }
