@@ -326,13 +326,13 @@ impl Pool {
         idle.push(conn);
     }
 
-    /// A connection without hyper's state: the most recently used one that the app has not closed. Those that are
-    /// `surely_quiet`, by when they were used last, are not looked at.
-    fn checkout_bare(&self, surely_quiet: impl Fn(Instant) -> bool, now: Instant) -> Option<Stream> {
+    /// A connection without hyper's state: the most recently used one that the app has not closed. The system is not asked
+    /// about those of which, by when they were used last, it is `enough` that they seem to be quiet.
+    fn checkout_bare(&self, enough: impl Fn(Instant) -> bool, now: Instant) -> Option<Stream> {
         loop {
             let Bare { stream, since } = self.pop_bare()?;
             let fresh = now.saturating_duration_since(since) < self.config.idle;
-            if fresh && (surely_quiet(since) || stream.is_quiet()) {
+            if fresh && ((enough(since) && stream.seems_quiet()) || stream.is_quiet()) {
                 return Some(stream);
             }
         }

@@ -12,8 +12,8 @@ use super::stream::{self, Stream};
 use super::{Pool, failure_of};
 use crate::metrics::UpstreamFailure;
 
-/// A connection that has answered within this has not run into the app's idle time-out, so that nothing lies in it that
-/// answers nobody. What else may have become of it shows when it is used.
+/// A connection that has answered within this has not run into the app's idle time-out, so that nothing is about to come
+/// that answers nobody. What else may have become of it shows when it is used.
 const SURELY_QUIET: Duration = Duration::from_millis(100);
 
 /// A connection in use. Dropping it closes the connection.
@@ -26,7 +26,8 @@ pub struct Lease {
 
 impl Lease {
     /// A connection from the pool, if there is one. For a request that is `repeatable` the system is not asked whether a
-    /// connection still stands that was used a moment ago: should the app have closed it, the request is sent again.
+    /// connection still stands that was used a moment ago: should the app have closed it, the request is sent again. What
+    /// an app says beyond its response would be taken for the next one, so the runtime must not have heard of anything.
     pub fn checkout(pool: &Rc<Pool>, repeatable: bool, now: Instant) -> Option<Self> {
         let surely_quiet = |since| repeatable && now.saturating_duration_since(since) < SURELY_QUIET;
         let stream = pool.checkout_bare(surely_quiet, now)?;

@@ -4,11 +4,12 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
 use tokio::time::{Duration, timeout};
 
 use crate::config::Upstream;
@@ -93,6 +94,19 @@ impl Stream {
             Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
         };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether the runtime has heard nothing of the app since the last read. That costs no system call, but what has
+    /// come since the runtime listened last it can't know.
+    #[must_use]
+    pub fn seems_quiet(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let ready = match self {
+            Self::Tcp(stream) => stream.poll_read_ready(&mut context),
+            Self::Unix(stream) => stream.poll_read_ready(&mut context),
+        };
+        // A task that has had its share is told that nothing is ready.
+        ready.is_pending() && coop::has_budget_remaining()
     }
 }
 

@@ -129,3 +129,20 @@ async fn requests_that_hyper_has_not_read_are_answered_in_a_drain() {
     drop(client);
     assert_eq!(hook.report().await["outcome"], "clean");
 }
+
+/// Guards: what the app says beyond its response is the answer to nothing, also right behind it.
+#[tokio::test]
+async fn what_the_app_says_unasked_answers_nobody() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, &["--workers", "1"]).await;
+    let mut client = ebb.client().await;
+    client.send_get("/one").await;
+    let mut pooled = app.request().await;
+    pooled.answer("200 OK", "one").await.unwrap();
+    assert_eq!(client.response().await.text(), "one");
+    pooled.answer("200 OK", "unasked").await.unwrap();
+    client.send_get("/two").await;
+    let mut exchange = app.request().await;
+    exchange.answer("200 OK", "two").await.unwrap();
+    assert_eq!(client.response().await.text(), "two");
+}
