@@ -1,6 +1,14 @@
 //! HTTP/1.1 that goes on as bytes, and its way from there to hyper and back: at each place something could be lost, sent
 //! twice, or taken for something else.
 
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
 use crate::support::{App, Ebb, within};
 
 /// What looks like a request, and is part of a body.
@@ -145,4 +153,52 @@ async fn what_the_app_says_unasked_answers_nobody() {
     let mut exchange = app.request().await;
     exchange.answer("200 OK", "two").await.unwrap();
     assert_eq!(client.response().await.text(), "two");
+}
+
+/// Takes what has been sent to `app` by now, when it is more than before. Nothing is read.
+async fn until_more_than(app: &UnixStream, before: usize) -> usize {
+    let mut room = vec![MaybeUninit::uninit(); 1 << 20];
+    loop {
+        app.readable().await.unwrap();
+        match SockRef::from(app).peek(&mut room) {
+            Ok(there) if there > before => return there,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Guards: a request that did not go out at once, and then did, may have been acted on: it is not sent twice. Here the
+/// app answers without reading until the connection takes nothing more.
+#[tokio::test]
+async fn a_post_that_had_to_wait_is_not_sent_twice() {
+    let path = std::env::temp_dir().join(format!("ebb-full-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let forward = format!("127.0.0.1:0=unix:{}", path.display());
+    let ebb = Ebb::start_bare(&["--forward", &forward, "--admin", "127.0.0.1:0", "--workers", "1"]).await;
+    let mut client = ebb.client().await;
+    let post = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nhi";
+    client.send(post).await;
+    let (mut app, _) = within("a connection", listener.accept()).await.unwrap();
+    let len = within("a request", until_more_than(&app, 0)).await;
+    let mut there = len;
+    // Nobody can see that ebb waits. Should it only be slow, nothing is shown, and nothing fails.
+    loop {
+        app.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        assert_eq!(client.response().await.text(), "ok");
+        client.send(post).await;
+        match timeout(Duration::from_millis(500), until_more_than(&app, there)).await {
+            Ok(more) => there = more,
+            Err(_) => break,
+        }
+    }
+    assert_eq!(there % len, 0, "part of a request went out");
+    let mut all = vec![0; there + len];
+    within("all of the requests", app.read_exact(&mut all)).await.unwrap();
+    drop(app);
+    tokio::select! {
+        response = client.response() => response.assert_error(502, "upstream-reset"),
+        _ = listener.accept() => panic!("the app gets the POST again"),
+    }
+    std::fs::remove_file(&path).unwrap();
 }

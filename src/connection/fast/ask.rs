@@ -105,7 +105,10 @@ impl Fast<'_> {
             },
             Way::Up(lease) => lease,
         };
-        match poll_unsent(&mut self.unsent, &mut *lease, cx) {
+        let unsent = self.unsent.len();
+        let sent = poll_unsent(&mut self.unsent, &mut *lease, cx);
+        asking.written |= self.unsent.len() < unsent;
+        match sent {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => {
                 self.cannot_write();
