@@ -20,6 +20,8 @@ enum State {
     Size,
     /// Another digit, an extension, or the line's end.
     Digits,
+    /// White space between the size and what may follow it.
+    Space,
     Extension,
     SizeLf,
     Data,
@@ -88,8 +90,9 @@ impl Chunks {
                 self.left = self.left << 4 | u64::from(digit);
                 Ok(State::Digits)
             }
-            (State::Digits, b';' | b' ' | b'\t') => Ok(State::Extension),
-            (State::Digits | State::Extension, b'\r') => Ok(State::SizeLf),
+            (State::Digits | State::Space, b' ' | b'\t') => Ok(State::Space),
+            (State::Digits | State::Space, b';') => Ok(State::Extension),
+            (State::Digits | State::Space | State::Extension, b'\r') => Ok(State::SizeLf),
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
             (State::SizeLf, b'\n') => {
                 self.line = 0;

@@ -200,6 +200,7 @@ fn chunked_bodies_and_where_they_end() {
         ("0\r\n\r\n", "HTTP/1.1"),
         ("5\r\nhello\r\n0\r\n\r\n", "x"),
         ("A;name=\"v\"\r\n0123456789\r\n000\r\n\r\n", ""),
+        ("1 \t; a\r\nx\r\n0\r\n\r\n", ""),
         ("1 \r\nx\r\n0\r\nA: b\r\nC:d\r\n\r\n", "0\r\n\r\n"),
     ] {
         for cut in 1..=body.len() {
@@ -218,6 +219,7 @@ fn chunked_bodies_and_where_they_end() {
         "0\r\n\n",
         "0\r\n:\r\r",
         "5;\x01\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
         "fffffffffffffffff\r\n",
         "0\r\n a: b\r\n\r\n",
     ] {

@@ -202,3 +202,18 @@ async fn a_post_that_had_to_wait_is_not_sent_twice() {
     }
     std::fs::remove_file(&path).unwrap();
 }
+
+/// Guards: a target that is none is hyper's, which refuses it, or takes off what is not for the app.
+#[tokio::test]
+async fn targets_mean_the_same_on_both_ways() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start(&app).await;
+    let mut client = ebb.client().await;
+    client.send_get("/a?b#c").await;
+    let mut exchange = app.request().await;
+    assert_eq!(exchange.head.target(), "/a?b");
+    exchange.answer("200 OK", "").await.unwrap();
+    exchange.keep();
+    assert_eq!(client.response().await.status(), 200);
+    client.get("/<script>").await.assert_error(400, "bad-request");
+}
