@@ -305,7 +305,10 @@ impl Client {
             }
             loop {
                 self.idle_since.set(self.idle_since());
-                self.exchange.take();
+                // What is still on its way to the app is waited for when the connection has gone.
+                if !self.is_settling() {
+                    self.exchange.take();
+                }
                 self.member.seat.enter(Stage::Parked, self.idle_since.get());
                 let wake = poll_fn(|cx| parked::poll(&self, &mut stream, cx)).await;
                 match Box::pin(self.wake(Next::Wake(stream, wake))).await {
@@ -365,10 +368,14 @@ impl Client {
         }
     }
 
+    /// Whether the app has not taken everything yet that the client has sent.
+    fn is_settling(&self) -> bool {
+        self.exchange.get().is_some_and(|exchange| exchange.upload().is_settling())
+    }
+
     /// What the client has sent must reach the app, even if the client has gone with its answer.
     async fn settle(&self) {
-        let is_settling = || self.exchange.get().is_some_and(|exchange| exchange.upload().is_settling());
-        if !is_settling() {
+        if !self.is_settling() {
             return;
         }
         self.member.seat.enter(Stage::Lingering, Instant::now());
@@ -379,7 +386,7 @@ impl Client {
             if cut {
                 self.member.ends(End::Cut);
             }
-            if cut || !is_settling() { Poll::Ready(()) } else { Poll::Pending }
+            if cut || !self.is_settling() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }

@@ -85,6 +85,30 @@ async fn a_drain_waits_for_an_upload_to_reach_the_app() {
     assert_eq!(ebb.exit().await.code(), Some(0));
 }
 
+/// Guards: the same where the client is not told to go, and has been idle for so long that its connection is closed.
+#[tokio::test]
+async fn a_drain_waits_for_an_upload_behind_an_idle_connection() {
+    let app = UnixApp::new();
+    let mut ebb = app.start_ebb(&["--grace-period", "30s"]).await;
+    let mut client = ebb.client().await;
+    client.send(upload("keep-alive")).await;
+    client.send_filler(1000).await;
+    let mut exchange = app.request().await;
+    exchange.answer("202 Accepted", "early").await;
+    assert_eq!(client.response().await.text(), "early");
+    client.send_filler(TAIL_IN_EBB as u64 - 1000).await;
+    let hook = ebb.drain().await;
+    ebb.signal(libc::SIGTERM);
+    client.expect_fin().await;
+    drop(client);
+    // For longer than it would take ebb to end if it did not wait.
+    let_time_pass(Duration::from_secs(1)).await;
+    assert_eq!(exchange.read_body(TAIL_IN_EBB).await, TAIL_IN_EBB);
+    drop(exchange);
+    assert_eq!(hook.report().await["outcome"], "clean");
+    assert_eq!(ebb.exit().await.code(), Some(0));
+}
+
 /// Guards: a client that was answered early, and neither sends the rest nor closes, does not hold a drain to its
 /// deadline.
 #[tokio::test]
