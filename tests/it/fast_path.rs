@@ -217,3 +217,116 @@ async fn targets_mean_the_same_on_both_ways() {
     assert_eq!(client.response().await.status(), 200);
     client.get("/<script>").await.assert_error(400, "bad-request");
 }
+
+/// Has ebb's only worker go round once, so that it has dealt with all that came before.
+async fn go_round(ebb: &Ebb, app: &mut App) {
+    let mut client = ebb.client().await;
+    client.send_get("/round").await;
+    let mut exchange = app.request().await;
+    assert_eq!(exchange.head.target(), "/round");
+    exchange.answer("200 OK", "round").await.unwrap();
+    assert_eq!(client.response().await.text(), "round");
+    exchange.keep();
+}
+
+/// Guards: what has been read of a head that came in pieces is not lost, and the request not sent anew.
+#[tokio::test]
+async fn a_head_in_pieces_is_a_head() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, &["--workers", "1"]).await;
+    let mut client = ebb.client().await;
+    let answer = "HTTP/1.1 200 OK\r\nX-Name: value\r\nContent-Length: 6\r\n\r\nanswer";
+    for cut in [1, 8, 16, 20, answer.len() - 7, answer.len() - 6, answer.len() - 1] {
+        client.send(format!("POST /{cut} HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nbody")).await;
+        let mut exchange = app.request().await;
+        assert_eq!(exchange.body().await.unwrap().bytes, b"body");
+        exchange.wire.send(&answer[..cut]).await.unwrap();
+        go_round(&ebb, &mut app).await;
+        exchange.wire.send(&answer[cut..]).await.unwrap();
+        let response = client.response().await;
+        assert_eq!((response.text(), response.head.get("x-name")), ("answer", Some("value")), "{cut}");
+        exchange.keep();
+        assert!(app.request_now().is_none(), "cut at {cut}, the request came again");
+    }
+}
+
+/// Guards: each response that is not plain is hyper's, on the connection where the request was sent already: it reaches
+/// the client whole, the request reaches the app once, and both are counted once.
+#[tokio::test]
+async fn what_is_not_plain_is_handed_over_whole() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, &["--workers", "1"]).await;
+    let mut client = ebb.client().await;
+    let answers = [
+        ("HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nfour", 200, "four"),
+        ("HTTP/1.1 200 OK\r\n\r\nto the end", 200, "to the end"),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfour", 200, "four"),
+        ("HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.0 404 Not Found\r\n\r\nno", 404, "no"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n",
+            200,
+            "x",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+             9\r\ndata: 1\n\n\r\n0\r\n\r\n",
+            200,
+            "data: 1\n\n",
+        ),
+        ("HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", 205, ""),
+        ("HTTP/1.1 200 OK\nContent-Length: 4\n\nfour", 200, "four"),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 502, ""),
+        ("no HTTP at all\r\n\r\n", 502, ""),
+    ];
+    let body = "b".repeat(15_000);
+    let posts = answers.iter().flat_map(|answer| [(answer, ""), (answer, &*body)]);
+    for ((answer, status, text), body) in posts.clone() {
+        let length = body.len();
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {length}\r\n\r\n{body}"))
+            .await;
+        let mut exchange = app.request().await;
+        assert_eq!(exchange.body().await.unwrap().bytes, body.as_bytes(), "{answer:?}");
+        exchange.wire.send(answer).await.unwrap();
+        // Some end with the connection.
+        within("a FIN to leave", exchange.wire.finish()).await.unwrap();
+        let response = client.response().await;
+        assert_eq!(response.status(), *status, "{answer:?}: {}", response.head);
+        if *status != 502 {
+            assert_eq!(response.text(), *text, "{answer:?}");
+        }
+        let (more, _) = within("ebb to let go", exchange.wire.rest()).await;
+        assert_eq!(String::from_utf8_lossy(&more), "", "{answer:?}: part of a request came again");
+    }
+    let count = posts.count() as f64;
+    ebb.until_metric(&["ebb_requests_total"], count).await;
+    for gauge in [&["ebb_requests_in_flight"][..], &["ebb_upstream_connections", "active"]] {
+        ebb.until_metric(gauge, 0.0).await;
+    }
+}
+
+/// Guards: a pooled connection is taken in turns by both ways, and each finds it as it should be.
+#[tokio::test]
+async fn both_ways_share_the_pool() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, &["--workers", "1"]).await;
+    let mut client = ebb.client().await;
+    let mut peer = None;
+    for round in 0..6 {
+        // A request that says TE is hyper's from the beginning.
+        let te = if round % 3 == 0 { "TE: trailers\r\n" } else { "" };
+        client.send(format!("GET /{round} HTTP/1.1\r\nHost: app.test\r\n{te}\r\n")).await;
+        let mut exchange = app.request().await;
+        assert_eq!(exchange.head.target(), format!("/{round}"));
+        let first = *peer.get_or_insert(exchange.peer());
+        assert_eq!(exchange.peer(), first, "{round}: a connection was left in the pool");
+        // An interim response is for hyper, after the request was not.
+        if round % 3 == 1 {
+            exchange.wire.send("HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
+        }
+        exchange.answer("200 OK", "hello").await.unwrap();
+        assert_eq!(client.response().await.text(), "hello");
+        exchange.keep();
+    }
+    ebb.until_metric(&["ebb_upstream_connections", "idle"], 1.0).await;
+}
