@@ -19,9 +19,9 @@ async fn both_versions_share_a_port() {
         assert_eq!(old.get("/old").await.text(), "hello");
         assert_eq!(new.get("/new").await.body, b"hello");
     }
-    assert_eq!(ebb.metric(&["ebb_requests_total", "protocol=\"http1\""]).await, 3.0);
-    assert_eq!(ebb.metric(&["ebb_requests_total", "protocol=\"http2\""]).await, 3.0);
-    assert_eq!(ebb.metric(&["ebb_connections_total", "protocol=\"http2\""]).await, 1.0);
+    assert_eq!(ebb.metric(&["ebb_requests_total", "http1"]).await, 3.0);
+    assert_eq!(ebb.metric(&["ebb_requests_total", "http2"]).await, 3.0);
+    assert_eq!(ebb.metric(&["ebb_connections_total", "http2"]).await, 1.0);
 }
 
 /// Guards: the preface may come in any number of pieces, with the frames behind it too.

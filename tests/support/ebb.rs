@@ -132,12 +132,15 @@ impl Ebb {
         serde_json::from_slice(&response.body.bytes).expect("/status is JSON")
     }
 
-    /// The sum of the samples in `/metrics` whose name and labels contain all of these.
+    /// The sum of the samples in `/metrics` that begin with the first of these and have the others as values of
+    /// labels: whole ones, because a port may well have another label's digits in it.
     pub(crate) async fn metric(&self, parts: &[&str]) -> f64 {
+        let (name, values) = parts.split_first().expect("a metric's name");
+        let values: Vec<_> = values.iter().map(|value| format!("=\"{value}\"")).collect();
         let response = self.admin_get("/metrics").await;
-        let samples = response.text().lines().filter(|line| !line.starts_with('#'));
-        let named = samples.filter(|line| parts.iter().all(|part| line.contains(part)));
-        named.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>().expect("a number")).sum()
+        let named = response.text().lines().filter(|line| line.starts_with(name));
+        let samples = named.filter(|line| values.iter().all(|value| line.contains(value)));
+        samples.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>().expect("a number")).sum()
     }
 
     /// Waits until that sum is this.
