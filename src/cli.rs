@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod client;
 mod demo;
 mod drain;
+mod inject;
 mod proxy;
 mod status;
 mod tls;
@@ -27,6 +28,8 @@ enum Command {
     Drain(drain::DrainArgs),
     /// Shows what a running sidecar is doing
     Status(status::StatusArgs),
+    /// Adds the sidecar to Kubernetes manifests: exit 0, 1 with --check when something would change, 2 refused
+    Inject(Box<inject::InjectArgs>),
     /// Shows on this machine how many requests a rolling update loses, with ebb and without
     Demo(demo::DemoArgs),
     /// The app in a pod of the demo
@@ -42,6 +45,7 @@ impl Cli {
             Command::Proxy(args) => args.run(),
             Command::Drain(args) => args.run(),
             Command::Status(args) => args.run(),
+            Command::Inject(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::DemoApp(args) => args.run(),
         }

@@ -30,6 +30,7 @@ pub mod date;
 pub mod gather;
 pub mod http1;
 pub mod http2;
+pub mod inject;
 pub mod media;
 pub mod metrics;
 pub mod sys;

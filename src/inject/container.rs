@@ -1,0 +1,148 @@
+//! ebb's own container.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::plan::Plan;
+use super::ports::ADMIN_PORT;
+use super::settings::Settings;
+use super::{CONTAINER, hooks, list_at};
+use crate::config::Scheme;
+
+/// The image, as `docker build -t ebb:dev .` makes it.
+const IMAGE: &str = "ebb:dev";
+
+/// The image's own user.
+const USER: u64 = 65532;
+
+/// Where the Secret of `https://` ports is mounted.
+const TLS_PATH: &str = "/tls";
+
+/// The volume of that Secret.
+pub(super) const TLS_VOLUME: &str = "ebb-tls";
+
+/// The container. `ports` are those that it takes over, with whatever belongs to them.
+pub(super) fn container(plan: &Plan, settings: &Settings, spec: &Value, mut ports: Vec<Value>) -> Value {
+    ports.push(json!({"name": "ebb-admin", "containerPort": plan.admin_port}));
+    let probe = |path: &str, period: u64| json!({"httpGet": {"path": path, "port": plan.admin_port}, "periodSeconds": period});
+    let mut container = Map::new();
+    let mut put = |key: &str, value: Value| container.insert(key.to_owned(), value);
+    put("name", CONTAINER.into());
+    put("image", settings.image.as_deref().unwrap_or(IMAGE).into());
+    if let Some(policy) = &settings.image_pull_policy {
+        put("imagePullPolicy", policy.as_str().into());
+    }
+    if !settings.classic {
+        put("restartPolicy", "Always".into());
+    }
+    put("args", arguments(plan).into());
+    put("env", environment(plan, settings));
+    put("ports", ports.into());
+    // Of these only readiness depends on the app, and it gates nothing: the app can start.
+    put("startupProbe", probe("/startupz", 1));
+    put("livenessProbe", probe("/livez", 10));
+    put("readinessProbe", probe("/readyz", 5));
+    if settings.classic {
+        // Its SIGTERM would come at once: with a hook of its own it comes when the drain is over.
+        put("lifecycle", json!({"preStop": hooks::drain(plan.admin_port, &plan.token)}));
+    }
+    put("resources", resources(settings, spec));
+    put("securityContext", security_context(spec));
+    if has_tls(plan) {
+        put("volumeMounts", json!([{"name": TLS_VOLUME, "mountPath": TLS_PATH, "readOnly": true}]));
+    }
+    container.into()
+}
+
+/// Whether a Secret has to be mounted.
+pub(super) fn has_tls(plan: &Plan) -> bool {
+    plan.forwards.iter().any(|forward| forward.scheme == Scheme::Https)
+}
+
+fn arguments(plan: &Plan) -> Vec<String> {
+    let mut args = vec!["proxy".to_owned()];
+    let mut put = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
+    for forward in &plan.forwards {
+        put("--forward", forward.flag());
+    }
+    if has_tls(plan) {
+        put("--tls-cert", format!("{TLS_PATH}/tls.crt"));
+        put("--tls-key", format!("{TLS_PATH}/tls.key"));
+    }
+    if plan.admin_port != ADMIN_PORT {
+        put("--admin", plan.admin_port.to_string());
+    }
+    let times = &plan.times;
+    put("--grace-period", seconds(times.grace_period));
+    for (flag, time) in [
+        ("--app-shutdown", times.app_shutdown),
+        ("--lame-duck-min", times.lame_duck_min),
+        ("--lame-duck-max", times.lame_duck_max),
+        ("--quiet", times.quiet),
+    ] {
+        if let Some(time) = time {
+            put(flag, seconds(time));
+        }
+    }
+    args
+}
+
+/// One number and a unit, without spaces.
+fn seconds(time: Duration) -> String {
+    if time.subsec_nanos() == 0 { format!("{}s", time.as_secs()) } else { format!("{}ms", time.as_millis()) }
+}
+
+fn environment(plan: &Plan, settings: &Settings) -> Value {
+    let token = ("EBB_ADMIN_TOKEN".to_owned(), plan.token.clone());
+    let all = std::iter::once(&token).chain(&settings.env);
+    all.map(|(name, value)| json!({"name": name, "value": value})).collect()
+}
+
+/// Small requests and a bound on memory; a pod whose containers all have what they ask for keeps that (QoS class Guaranteed).
+fn resources(settings: &Settings, spec: &Value) -> Value {
+    let guaranteed = is_guaranteed(spec);
+    let or = |asked: &Option<String>, default: &str| asked.clone().unwrap_or_else(|| default.to_owned());
+    let memory_limit = or(&settings.memory_limit, "128Mi");
+    let mut requests = Map::new();
+    let mut limits = Map::new();
+    let cpu = or(&settings.cpu, if guaranteed { "100m" } else { "10m" });
+    if let Some(limit) = settings.cpu_limit.clone().or_else(|| guaranteed.then(|| cpu.clone())) {
+        limits.insert("cpu".to_owned(), limit.into());
+    }
+    requests.insert("cpu".to_owned(), cpu.into());
+    requests.insert(
+        "memory".to_owned(),
+        or(&settings.memory, if guaranteed { &memory_limit } else { "16Mi" }).into(),
+    );
+    limits.insert("memory".to_owned(), memory_limit.into());
+    json!({"requests": requests, "limits": limits})
+}
+
+fn is_guaranteed(spec: &Value) -> bool {
+    let mut all = list_at(spec, "containers").iter().chain(list_at(spec, "initContainers"));
+    all.all(|container| {
+        let of = |kind: &str, what: &str| container.pointer(&format!("/resources/{kind}/{what}"));
+        ["cpu", "memory"].iter().all(|what| {
+            let limit = of("limits", what);
+            limit.is_some() && of("requests", what).is_none_or(|request| Some(request) == limit)
+        })
+    })
+}
+
+/// What the restricted Pod Security Standard wants, whatever the pod says for its other containers.
+fn security_context(spec: &Value) -> Value {
+    let mut context = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    // Inherited, root would contradict runAsNonRoot and keep the container from starting. Otherwise the user is left to the
+    // image and to the cluster, which may have a range of its own for each namespace.
+    if spec.pointer("/securityContext/runAsUser").and_then(Value::as_u64) == Some(0) {
+        context["runAsUser"] = USER.into();
+    }
+    context
+}

@@ -1,0 +1,188 @@
+//! A whole text of manifests: every workload in it, then the Services that lead to them.
+
+use serde_json::Value;
+
+use super::documents;
+use super::kinds::{self, Kind};
+use super::pod::{Outcome, Pod};
+use super::services::{self, Selected};
+use super::settings::Settings;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Add the sidecar, or bring it up to date.
+    Inject,
+    /// Take it out.
+    Remove,
+}
+
+/// What has become of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The text; not to be used when something was refused.
+    pub text: String,
+    /// One line for each workload, and for whatever else there is something to say about.
+    pub notes: Vec<String>,
+    /// How many workloads could not be dealt with.
+    pub refused: usize,
+}
+
+/// Deals with every object in a text of YAML documents or JSON. `token` makes a new drain token.
+pub fn manifests(
+    text: &str,
+    settings: &Settings,
+    mode: Mode,
+    token: &dyn Fn() -> Result<String, String>,
+) -> Output {
+    let (documents, mut notes) = documents::split(text);
+    let mut work = Work { settings, mode, token, workloads: Vec::new(), notes: Vec::new(), refused: 0 };
+    let mut values: Vec<Option<Value>> = documents.iter().map(|document| document.value().cloned()).collect();
+    for value in values.iter_mut().flatten() {
+        work.visit(value, &mut Work::workload);
+    }
+    for value in values.iter_mut().flatten() {
+        work.visit(value, &mut Work::service);
+    }
+    work.say_unreached();
+    let mut out = String::with_capacity(text.len() + 4096);
+    for (document, value) in documents.iter().zip(&values) {
+        match value {
+            None => out.push_str(document.text()),
+            Some(value) => {
+                let text = document.with(value);
+                if comments(&text) < comments(document.text()) {
+                    work.notes
+                        .push(format!("{}: some of its comments could not be kept", kinds::title(value)));
+                }
+                out.push_str(&text);
+            }
+        }
+    }
+    notes.append(&mut work.notes);
+    Output { text: out, notes, refused: work.refused }
+}
+
+fn comments(text: &str) -> usize {
+    text.lines().filter(|line| line.trim_start().starts_with('#') || line.contains(" #")).count()
+}
+
+struct Work<'a> {
+    settings: &'a Settings,
+    mode: Mode,
+    token: &'a dyn Fn() -> Result<String, String>,
+    workloads: Vec<Selected>,
+    notes: Vec<String>,
+    refused: usize,
+}
+
+impl Work<'_> {
+    /// Every object, those in lists as well.
+    fn visit(&mut self, object: &mut Value, each: &mut dyn FnMut(&mut Self, &mut Value, Kind)) {
+        match kinds::kind(object) {
+            Kind::List => {
+                let items = object.get_mut("items").and_then(Value::as_array_mut);
+                for item in items.into_iter().flatten() {
+                    self.visit(item, each);
+                }
+            }
+            kind => each(self, object, kind),
+        }
+    }
+
+    fn workload(&mut self, object: &mut Value, kind: Kind) {
+        let Kind::Workload(path) = kind else { return };
+        let title = kinds::title(object);
+        let before = object.clone();
+        let outcome = match kinds::owner(object) {
+            Some(owner) => Ok(Outcome::Left(format!("it is made by {owner}, which is what to inject"))),
+            None => self.pod(object, path),
+        };
+        let forwards = match &outcome {
+            Ok(Outcome::Injected { forwards, .. }) => forwards.clone(),
+            _ => Vec::new(),
+        };
+        if let Some(pod) = kinds::at_path(object, path) {
+            let meta = pod.get("metadata");
+            let labels = meta
+                .and_then(|meta| meta.get("labels"))
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
+            let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
+            let (note, reached) = (self.notes.len(), Vec::new());
+            self.workloads.push(Selected {
+                title: title.clone(),
+                namespace,
+                labels,
+                forwards,
+                reached,
+                note,
+            });
+        }
+        self.notes.push(match outcome {
+            Ok(Outcome::Injected { done, .. }) => {
+                let what = if *object == before { "up to date" } else { "injected" };
+                format!("{title}: {what}: {}", done.join("; "))
+            }
+            Ok(Outcome::TakenBack) => format!("{title}: the sidecar is removed"),
+            Ok(Outcome::Left(reason)) => format!("{title}: left as it is: {reason}"),
+            Err(reason) => {
+                self.refused += 1;
+                format!("{title}: refused: {reason}")
+            }
+        });
+    }
+
+    /// Whoever uses a port by its number, from outside this text, has to be told.
+    fn say_unreached(&mut self) {
+        for workload in &self.workloads {
+            for forward in &workload.forwards {
+                if forward.name.is_none() && !workload.reached.contains(&forward.app) {
+                    let more = format!(
+                        "; no Service here leads to {0}, and it must be {1} now",
+                        forward.app, forward.listen
+                    );
+                    self.notes[workload.note].push_str(&more);
+                }
+            }
+        }
+    }
+
+    fn pod(&self, object: &mut Value, path: &[&str]) -> Result<Outcome, String> {
+        let outer = if path.is_empty() { None } else { object.pointer("/metadata/annotations").cloned() };
+        let completes = matches!(object.get("kind").and_then(Value::as_str), Some("Job" | "CronJob"));
+        let Some(template) = kinds::at_path(object, path) else {
+            return Ok(Outcome::Left(format!("it has no {}", path.join("."))));
+        };
+        let outer = outer.as_ref().and_then(Value::as_object);
+        let pod = Pod { object: template, outer, completes };
+        match self.mode {
+            Mode::Inject => pod.inject(self.settings, self.token),
+            Mode::Remove => pod.remove(),
+        }
+    }
+
+    fn service(&mut self, object: &mut Value, kind: Kind) {
+        if kind == Kind::Policy && self.mode == Mode::Inject {
+            let note = services::policy(object, &self.workloads);
+            self.notes.extend(note.map(|note| format!("{}: {note}", kinds::title(object))));
+        }
+        if kind != Kind::Service {
+            return;
+        }
+        let note = match self.mode {
+            Mode::Inject => services::lead(object, &mut self.workloads),
+            Mode::Remove => services::take_back(object)
+                .map(|changed| changed.map(|()| "its targetPort is what it was".to_owned())),
+        };
+        match note {
+            Ok(None) => {}
+            Ok(Some(note)) => self.notes.push(format!("{}: {note}", kinds::title(object))),
+            Err(reason) => {
+                self.refused += 1;
+                self.notes.push(format!("{}: refused: {reason}", kinds::title(object)));
+            }
+        }
+    }
+}

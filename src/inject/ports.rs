@@ -1,0 +1,229 @@
+//! Which ports of the app ebb fronts, what is spoken there, and where ebb listens.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::settings::{Asked, Settings};
+use super::{list_at, port_number, text_at};
+use crate::config::Scheme;
+
+/// Where the admin port is when it can be.
+pub(super) const ADMIN_PORT: u16 = 9900;
+
+/// How far from the app's port ebb listens, when it can.
+const OFFSET: u16 = 10_000;
+
+/// Beginnings of port names that say that no HTTP in the clear is spoken there. `http` reads the first bytes, so it must not be
+/// guessed; bytes can be carried whatever they are.
+const NOT_HTTP: [&str; 16] = [
+    "tcp",
+    "tls",
+    "https",
+    "ssl",
+    "mysql",
+    "postgres",
+    "postgresql",
+    "redis",
+    "mongo",
+    "mongodb",
+    "amqp",
+    "kafka",
+    "mqtt",
+    "nats",
+    "ldap",
+    "ssh",
+];
+
+/// A port of the app that ebb fronts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// What is spoken there.
+    pub scheme: Scheme,
+    /// Where ebb listens.
+    pub listen: u16,
+    /// Where the app listens.
+    pub app: u16,
+    /// The name that moves to ebb.
+    pub name: Option<String>,
+    /// The container that listens there, by its index.
+    pub(super) container: usize,
+}
+
+impl Forwarded {
+    /// As `ebb proxy --forward` takes it.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        match self.scheme {
+            Scheme::Http => format!("{}={}", self.listen, self.app),
+            other => format!("{other}://{}={}", self.listen, self.app),
+        }
+    }
+}
+
+/// A port that a container declares, TCP only.
+#[derive(Debug, Clone)]
+struct Declared {
+    container: usize,
+    number: u16,
+    name: Option<String>,
+}
+
+/// The ports, and where the admin port is.
+///
+/// # Errors
+/// What can't be told from the pod, and how to say it.
+pub(super) fn choose(spec: &Value, settings: &Settings) -> Result<(Vec<Forwarded>, u16), String> {
+    let apps = app_containers(spec, settings)?;
+    let declared = declared(spec, &apps);
+    let asked = if settings.ports.is_empty() { every(&declared) } else { settings.ports.clone() };
+    if asked.is_empty() {
+        return Err(format!(
+            "no container declares a TCP port: name the app's with --port (or the annotation {0}port: \"3000\"), or leave \
+             this one as it is with {0}inject: \"false\"",
+            super::DOMAIN
+        ));
+    }
+    let mut taken = taken(spec);
+    taken.extend(asked.iter().filter_map(|asked| asked.port.parse::<u16>().ok()));
+    let admin = match settings.admin_port {
+        Some(port) if taken.contains(&port) => return Err(in_use(port, "--admin-port")),
+        Some(port) => port,
+        None => free_from(ADMIN_PORT, &taken),
+    };
+    taken.insert(admin);
+    let mut forwards: Vec<Forwarded> = Vec::new();
+    // Those that are fixed come first, so that none of them is taken by one that could be elsewhere.
+    for explicit in [true, false] {
+        for asked in asked.iter().filter(|asked| asked.listen.is_some() == explicit) {
+            let mut forward = forward(asked, &apps, &declared, spec)?;
+            if forwards.iter().any(|other| other.app == forward.app) {
+                return Err(format!("--port names the app's port {} twice: name it once", forward.app));
+            }
+            forward.listen = match asked.listen {
+                Some(port) if taken.contains(&port) => return Err(in_use(port, "--port LISTEN=PORT")),
+                Some(port) => port,
+                None => {
+                    free_from(forward.app.checked_add(OFFSET).unwrap_or_else(|| forward.app - OFFSET), &taken)
+                }
+            };
+            taken.insert(forward.listen);
+            forwards.push(forward);
+        }
+    }
+    forwards.sort_by_key(|forward| asked.iter().position(|asked| is(asked, forward)));
+    unique_names(&mut forwards);
+    Ok((forwards, admin))
+}
+
+fn is(asked: &Asked, forward: &Forwarded) -> bool {
+    asked.port.parse() == Ok(forward.app) || Some(asked.port.as_str()) == forward.name.as_deref()
+}
+
+/// A container may have a name once only.
+fn unique_names(forwards: &mut [Forwarded]) {
+    for i in 1..forwards.len() {
+        let (before, rest) = forwards.split_at_mut(i);
+        if before.iter().any(|other| other.name.is_some() && other.name == rest[0].name) {
+            rest[0].name = None;
+        }
+    }
+}
+
+fn in_use(port: u16, flag: &str) -> String {
+    format!("port {port} is taken in this pod: choose another with {flag}")
+}
+
+/// The indexes of the containers that may be fronted.
+fn app_containers(spec: &Value, settings: &Settings) -> Result<Vec<usize>, String> {
+    let containers = list_at(spec, "containers");
+    if settings.containers.is_empty() {
+        return Ok((0..containers.len()).collect());
+    }
+    let index = |name: &String| {
+        let position = containers.iter().position(|container| text_at(container, "name") == Some(name));
+        position.ok_or_else(|| format!("there is no container {name}, which --container asks for"))
+    };
+    settings.containers.iter().map(index).collect()
+}
+
+fn declared(spec: &Value, apps: &[usize]) -> Vec<Declared> {
+    let containers = list_at(spec, "containers");
+    let mut all = Vec::new();
+    for &container in apps {
+        for port in list_at(&containers[container], "ports").iter().filter(|port| is_tcp(port)) {
+            if let Some(number) = port.get("containerPort").and_then(port_number) {
+                all.push(Declared { container, number, name: text_at(port, "name").map(str::to_owned) });
+            }
+        }
+    }
+    all
+}
+
+/// TCP is what a port is when it does not say.
+pub(super) fn is_tcp(port: &Value) -> bool {
+    text_at(port, "protocol").is_none_or(|protocol| protocol == "TCP")
+}
+
+/// Each declared port once.
+fn every(declared: &[Declared]) -> Vec<Asked> {
+    let mut seen = BTreeSet::new();
+    let ask = |port: &Declared| Asked { scheme: None, listen: None, port: port.number.to_string() };
+    declared.iter().filter(|port| seen.insert(port.number)).map(ask).collect()
+}
+
+/// What must not be listened on: whatever any container declares.
+fn taken(spec: &Value) -> BTreeSet<u16> {
+    let all = list_at(spec, "containers").iter().chain(list_at(spec, "initContainers"));
+    let ports = all.flat_map(|container| list_at(container, "ports"));
+    ports.filter_map(|port| port.get("containerPort").and_then(port_number)).collect()
+}
+
+fn free_from(port: u16, taken: &BTreeSet<u16>) -> u16 {
+    let after = (port..=u16::MAX).find(|port| !taken.contains(port));
+    after.or_else(|| (1024..port).find(|port| !taken.contains(port))).unwrap_or(port)
+}
+
+fn forward(asked: &Asked, apps: &[usize], declared: &[Declared], spec: &Value) -> Result<Forwarded, String> {
+    let number = asked.port.parse::<u16>().ok();
+    let found = declared.iter().find(|port| {
+        number.map_or(port.name.as_deref() == Some(&asked.port), |number| port.number == number)
+    });
+    let (app, container, name) = match (found, number, apps) {
+        (Some(port), ..) => (port.number, port.container, port.name.clone()),
+        (None, Some(number), &[only]) => (number, only, None),
+        (None, Some(number), _) => {
+            return Err(format!(
+                "no container declares port {number}, so it can't be told which one listens there: declare it, or name the \
+                 container with --container (or the annotation {}container)",
+                super::DOMAIN
+            ));
+        }
+        (None, None, _) => {
+            return Err(format!(
+                "no container has a port named {}: name one that is there, or its number",
+                asked.port
+            ));
+        }
+    };
+    let scheme =
+        asked.scheme.unwrap_or_else(|| guess(app, name.as_deref(), &list_at(spec, "containers")[container]));
+    Ok(Forwarded { scheme, listen: 0, app, name, container })
+}
+
+/// HTTP unless something says otherwise; TLS that the app speaks itself is carried as it is.
+fn guess(app: u16, name: Option<&str>, container: &Value) -> Scheme {
+    let first = name.and_then(|name| name.split('-').next()).unwrap_or_default();
+    let says_http = first == "http" || first == "http2" || first == "grpc";
+    let https_probe = ["livenessProbe", "readinessProbe", "startupProbe"].iter().any(|probe| {
+        let get = container.get(probe).and_then(|probe| probe.get("httpGet"));
+        get.is_some_and(|get| {
+            let port = get.get("port");
+            let same = port.and_then(port_number) == Some(app)
+                || (name.is_some() && port.and_then(Value::as_str) == name);
+            same && text_at(get, "scheme") == Some("HTTPS")
+        })
+    });
+    let tls_number = matches!(app, 443 | 8443) && !says_http;
+    if https_probe || NOT_HTTP.contains(&first) || tls_number { Scheme::Tcp } else { Scheme::Http }
+}

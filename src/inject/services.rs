@@ -1,0 +1,193 @@
+//! Services lead to ebb: by themselves where they name a port, whose name has moved; else by its new number.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ports::{Forwarded, is_tcp};
+use super::{INJECTED, list_at, map_at, port_number};
+
+/// A workload of the same text, injected or not.
+#[derive(Debug)]
+pub(super) struct Selected {
+    pub(super) title: String,
+    pub(super) namespace: Option<String>,
+    pub(super) labels: Map<String, Value>,
+    pub(super) forwards: Vec<Forwarded>,
+    /// Ports of the app that a Service led to by number.
+    pub(super) reached: Vec<u16>,
+    /// The number of the note about it.
+    pub(super) note: usize,
+}
+
+/// What the annotation on a Service keeps.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Original {
+    #[serde(rename = "targetPorts")]
+    target_ports: Vec<TargetPort>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "noAnnotations")]
+    no_annotations: bool,
+}
+
+/// A port that was changed.
+#[derive(Debug, Serialize, Deserialize)]
+struct TargetPort {
+    port: Value,
+    now: u16,
+    /// Empty when it said none.
+    was: Vec<Value>,
+}
+
+impl Selected {
+    /// Whether a selector of a namespace means it. Where a namespace is left out, it is the one that the other says.
+    fn is_meant(&self, namespace: Option<&str>, selector: &Map<String, Value>) -> bool {
+        let same_place =
+            namespace.is_none() || self.namespace.is_none() || namespace == self.namespace.as_deref();
+        same_place && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
+fn namespace(object: &Value) -> Option<String> {
+    object.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// What a NetworkPolicy that lets clients in by the app's number does not let in any more. It is not changed: whom to let in is
+/// not ours to say.
+pub(super) fn policy(policy: &Value, workloads: &[Selected]) -> Option<String> {
+    let none = Map::new();
+    let selector =
+        policy.pointer("/spec/podSelector/matchLabels").and_then(Value::as_object).unwrap_or(&none);
+    let namespace = namespace(policy);
+    let numbers: Vec<u16> = list_at(policy.get("spec")?, "ingress")
+        .iter()
+        .flat_map(|rule| list_at(rule, "ports"))
+        .filter(|port| is_tcp(port))
+        .filter_map(|port| port.get("port").and_then(port_number))
+        .collect();
+    let meant = workloads.iter().filter(|workload| workload.is_meant(namespace.as_deref(), selector));
+    let mut missing: Vec<String> = meant
+        .flat_map(|workload| &workload.forwards)
+        .filter(|forward| numbers.contains(&forward.app) && !numbers.contains(&forward.listen))
+        .map(|forward| format!("{} (for {})", forward.listen, forward.app))
+        .collect();
+    missing.dedup();
+    (!missing.is_empty()).then(|| {
+        format!("left as it is, and does not let clients in to ebb: add port {}", missing.join(", "))
+    })
+}
+
+/// Leads a Service to ebb. Returns what there is to say, if anything.
+///
+/// # Errors
+/// When an earlier change can't be read.
+pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Option<String>, String> {
+    let selector = service.pointer("/spec/selector").and_then(Value::as_object).filter(|map| !map.is_empty());
+    let Some(selector) = selector.cloned() else { return Ok(None) };
+    let namespace = namespace(service);
+    let mut selected: Vec<&mut Selected> =
+        workloads.iter_mut().filter(|workload| workload.is_meant(namespace.as_deref(), &selector)).collect();
+    let mut changed = service.clone();
+    if selected.is_empty() {
+        // What was changed before stays: the workload may be in another file.
+        let by_number = take_back(&mut changed)?.is_none() && has_numbers(service);
+        return Ok(by_number.then(|| {
+            "left as it is: it selects nothing here, so whether its targetPort is behind ebb can't be told".to_owned()
+        }));
+    }
+    take_back(&mut changed)?;
+    let (mut original, mut notes) = (Original::default(), Vec::new());
+    let ports = changed.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter(|port| is_tcp(port)) {
+        let target = port.get("targetPort").filter(|target| !target.is_null()).or_else(|| port.get("port"));
+        let Some(target) = target.and_then(port_number) else { continue };
+        let listens: Vec<Option<u16>> = selected.iter().map(|workload| listen(workload, target)).collect();
+        match listens.as_slice() {
+            [Some(first), rest @ ..] if rest.iter().all(|other| other == &Some(*first)) => {
+                let Some(port) = port.as_object_mut() else { continue };
+                let was = port.insert("targetPort".to_owned(), (*first).into());
+                notes.push(format!("targetPort {target} is now {first}"));
+                selected.iter_mut().for_each(|workload| workload.reached.push(target));
+                original.target_ports.push(TargetPort {
+                    port: port.get("port").cloned().unwrap_or_default(),
+                    now: *first,
+                    was: was.into_iter().collect(),
+                });
+            }
+            all if all.iter().any(Option::is_some) => {
+                let titles: Vec<&str> = selected.iter().map(|workload| workload.title.as_str()).collect();
+                notes.push(format!(
+                    "targetPort {target} is left as it is, past ebb: {} do not have it in the same place (a port name in all \
+                     of them and in targetPort would do)",
+                    titles.join(" and ")
+                ));
+            }
+            _ => {}
+        }
+    }
+    if changed.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None") && fronts_any(&selected) {
+        notes.push("headless: clients that choose the port themselves must take ebb's".to_owned());
+    }
+    if !original.target_ports.is_empty() {
+        remember(&mut changed, original)?;
+    }
+    *service = changed;
+    Ok((!notes.is_empty()).then(|| notes.join("; ")))
+}
+
+fn fronts_any(selected: &[&mut Selected]) -> bool {
+    selected.iter().any(|workload| !workload.forwards.is_empty())
+}
+
+fn listen(workload: &Selected, target: u16) -> Option<u16> {
+    workload.forwards.iter().find(|forward| forward.app == target).map(|forward| forward.listen)
+}
+
+fn has_numbers(service: &Value) -> bool {
+    let ports = service.get("spec").map_or(&[][..], |spec| list_at(spec, "ports"));
+    let by_number = |port: &Value| {
+        let target = port.get("targetPort").filter(|target| !target.is_null());
+        target.is_none_or(|target| port_number(target).is_some())
+    };
+    ports.iter().any(|port| is_tcp(port) && by_number(port))
+}
+
+fn remember(service: &mut Value, mut original: Original) -> Result<(), String> {
+    let annotations = service.pointer("/metadata/annotations");
+    original.no_annotations = annotations.is_none_or(Value::is_null);
+    let text = serde_json::to_string(&original).map_err(|error| error.to_string())?;
+    let service = service.as_object_mut().ok_or("not a mapping")?;
+    map_at(map_at(service, "metadata")?, "annotations")?.insert(INJECTED.to_owned(), text.into());
+    Ok(())
+}
+
+/// Makes a Service what it was; `None` when it was not changed.
+///
+/// # Errors
+/// When the annotation can't be read.
+pub(super) fn take_back(service: &mut Value) -> Result<Option<()>, String> {
+    let annotations = service.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+    let Some(annotations) = annotations else { return Ok(None) };
+    let Some(text) = annotations.shift_remove(INJECTED) else { return Ok(None) };
+    let original: Original = text
+        .as_str()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .ok_or_else(|| format!("annotation {INJECTED} can't be read: it must stay as ebb inject wrote it"))?;
+    if annotations.is_empty()
+        && original.no_annotations
+        && let Some(metadata) = service.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        metadata.shift_remove("annotations");
+    }
+    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let changed = |change: &&TargetPort| {
+            port.get("port") == Some(&change.port) && port.get("targetPort") == Some(&change.now.into())
+        };
+        if let Some(change) = original.target_ports.iter().find(changed) {
+            match change.was.first() {
+                Some(was) => port.insert("targetPort".to_owned(), was.clone()),
+                None => port.shift_remove("targetPort"),
+            };
+        }
+    }
+    Ok(Some(()))
+}

@@ -1,0 +1,265 @@
+//! What can be chosen, for all workloads by flags and for each by annotations.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::config::{Budget, Scheme, parse_duration};
+
+/// What the annotations begin with.
+pub const DOMAIN: &str = "ebb.dev/";
+
+/// What is written when nothing is chosen; those of `ebb proxy`.
+const APP_SHUTDOWN: Duration = Duration::from_secs(5);
+const LAME_DUCK_MIN: Duration = Duration::from_secs(5);
+const LAME_DUCK_MAX: Duration = Duration::from_secs(15);
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Between the shortest and the longest lame duck, and for draining after the longest: what the defaults of `ebb proxy`
+/// leave in a grace period of 30 s.
+const SLACK: Duration = Duration::from_secs(10);
+const DRAINING: Duration = Duration::from_secs(9);
+
+/// What Kubernetes takes when a pod says nothing.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// What was asked for; whatever is absent is decided by looking at the pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Two ordinary containers instead of a native sidecar.
+    pub classic: bool,
+    /// ebb's image.
+    pub image: Option<String>,
+    /// When it is pulled.
+    pub image_pull_policy: Option<String>,
+    /// The app's ports; none: every TCP port that its containers declare.
+    pub ports: Vec<Asked>,
+    /// The containers that make up the app; none: all of them.
+    pub containers: Vec<String>,
+    /// Where /drain is.
+    pub admin_port: Option<u16>,
+    /// At least so much for the pod's end.
+    pub grace_period: Option<Duration>,
+    /// Of that for the app's own shutdown.
+    pub app_shutdown: Option<Duration>,
+    /// The shortest lame duck.
+    pub lame_duck_min: Option<Duration>,
+    /// The longest lame duck.
+    pub lame_duck_max: Option<Duration>,
+    /// What ends lame duck between the two.
+    pub quiet: Option<Duration>,
+    /// A hook of the app's own that does more than sleep makes room for ebb's.
+    pub replace_hook: bool,
+    /// The drain token; none: the one that is there, or a new one.
+    pub token: Option<String>,
+    /// Settings of `ebb proxy`, by their variables.
+    pub env: Vec<(String, String)>,
+    /// The resources of ebb's container.
+    pub cpu: Option<String>,
+    /// See `cpu`.
+    pub cpu_limit: Option<String>,
+    /// See `cpu`.
+    pub memory: Option<String>,
+    /// See `cpu`.
+    pub memory_limit: Option<String>,
+    /// A Secret with the certificate and the key of `https://` ports.
+    pub tls_secret: Option<String>,
+}
+
+/// A port of the app, as it was asked for: `[SCHEME://][LISTEN=]PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What is spoken there; none: told by the port's name and probes.
+    pub scheme: Option<Scheme>,
+    /// Where ebb listens; none: chosen.
+    pub listen: Option<u16>,
+    /// The number or the name of the app's port.
+    pub port: String,
+}
+
+impl FromStr for Asked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("'{text}': write [SCHEME://][LISTEN=]PORT, like 3000, http, 8080=3000 or tcp://5432");
+        let (scheme, rest) = match text.split_once("://") {
+            None => (None, text),
+            Some(("http", rest)) => (Some(Scheme::Http), rest),
+            Some(("https", rest)) => (Some(Scheme::Https), rest),
+            Some(("tcp", rest)) => (Some(Scheme::Tcp), rest),
+            Some(_) => return Err(wrong()),
+        };
+        let (listen, port) = match rest.split_once('=') {
+            None => (None, rest),
+            Some((listen, port)) => {
+                (Some(listen.parse().ok().filter(|&n: &u16| n > 0).ok_or_else(wrong)?), port)
+            }
+        };
+        let is_name = port.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let number = port.bytes().all(|b| b.is_ascii_digit());
+        if port.is_empty() || !is_name || (number && port.parse::<u16>().map_or(true, |n| n == 0)) {
+            return Err(wrong());
+        }
+        Ok(Self { scheme, listen, port: port.to_owned() })
+    }
+}
+
+impl Settings {
+    /// These settings with those of an object's annotations, which count more.
+    ///
+    /// # Errors
+    /// Names the annotation and says what would be right.
+    pub fn with_annotations(&self, annotations: Option<&Map<String, Value>>) -> Result<Self, String> {
+        let mut settings = self.clone();
+        for (name, value) in annotations.into_iter().flatten() {
+            let Some(setting) = name.strip_prefix(DOMAIN) else { continue };
+            if name == super::INJECT || name == super::INJECTED {
+                continue;
+            }
+            let text = value.as_str().ok_or_else(|| format!("annotation {name}: put the value in quotes"))?;
+            settings.set(setting, text).map_err(|error| format!("annotation {name}: {error}"))?;
+        }
+        Ok(settings)
+    }
+
+    /// Sets what a flag is called by, from text.
+    ///
+    /// # Errors
+    /// A sentence that says what would be right.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let text = text.trim();
+        match name {
+            "classic" => self.classic = switch(text)?,
+            "replace-hook" => self.replace_hook = switch(text)?,
+            "image" => self.image = Some(word(text)?),
+            "image-pull-policy" => self.image_pull_policy = Some(pull_policy(text)?),
+            "port" => self.ports = list(text).map(str::parse).collect::<Result<_, _>>()?,
+            "container" => self.containers = list(text).map(str::to_owned).collect(),
+            "admin-port" => self.admin_port = Some(port(text)?),
+            "grace-period" => self.grace_period = Some(parse_duration(text)?),
+            "app-shutdown" => self.app_shutdown = Some(parse_duration(text)?),
+            "lame-duck-min" => self.lame_duck_min = Some(parse_duration(text)?),
+            "lame-duck-max" => self.lame_duck_max = Some(parse_duration(text)?),
+            "quiet" => self.quiet = Some(parse_duration(text)?),
+            "token" => self.token = Some(token(text)?),
+            "env" => {
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                self.env = lines.map(variable).collect::<Result<_, _>>()?;
+            }
+            "cpu" => self.cpu = Some(word(text)?),
+            "cpu-limit" => self.cpu_limit = Some(word(text)?),
+            "memory" => self.memory = Some(word(text)?),
+            "memory-limit" => self.memory_limit = Some(word(text)?),
+            "tls-secret" => self.tls_secret = Some(word(text)?),
+            _ => return Err("ebb knows no such setting: see deploy/README.md".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("'{text}': write \"true\" or \"false\""))
+}
+
+/// One word of visible characters.
+pub(crate) fn word(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("'{text}': write one word"))
+    }
+}
+
+/// A bearer token as `ebb proxy` takes it.
+pub(crate) fn token(text: &str) -> Result<String, String> {
+    word(text).map_err(|_| "the token must be one word of visible ASCII characters".to_owned())
+}
+
+/// A port that can be listened on.
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| format!("'{text}': write a port from 1 to 65535"))
+}
+
+/// One of the three that Kubernetes knows.
+pub(crate) fn pull_policy(text: &str) -> Result<String, String> {
+    match text {
+        "Always" | "IfNotPresent" | "Never" => Ok(text.to_owned()),
+        _ => Err(format!("'{text}': write Always, IfNotPresent or Never")),
+    }
+}
+
+/// `EBB_NAME=VALUE`.
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
+    const OURS: [&str; 8] = [
+        "EBB_ADMIN",
+        "EBB_ADMIN_TOKEN",
+        "EBB_APP_SHUTDOWN",
+        "EBB_FORWARD",
+        "EBB_GRACE_PERIOD",
+        "EBB_LAME_DUCK_MAX",
+        "EBB_LAME_DUCK_MIN",
+        "EBB_QUIET",
+    ];
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("'{text}': write EBB_NAME=VALUE"))?;
+    if OURS.contains(&name) {
+        let flag = name.trim_start_matches("EBB_").to_lowercase().replace('_', "-");
+        return Err(format!("{name} has a setting of its own here: look for {flag} in ebb inject --help"));
+    }
+    let fits = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    if name.starts_with("EBB_") && fits {
+        Ok((name.to_owned(), value.to_owned()))
+    } else {
+        Err(format!("'{name}' is no variable of ebb proxy: they begin with EBB_"))
+    }
+}
+
+/// The times of one pod, known to be accepted by `ebb proxy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Times {
+    /// Whole seconds, as Kubernetes has it.
+    pub(super) grace_period: Duration,
+    pub(super) app_shutdown: Option<Duration>,
+    pub(super) lame_duck_min: Option<Duration>,
+    pub(super) lame_duck_max: Option<Duration>,
+    pub(super) quiet: Option<Duration>,
+}
+
+impl Settings {
+    /// The times for a pod that has a grace period and slept for `slept` in its hooks. What `ebb proxy` takes by itself is left out.
+    ///
+    /// # Errors
+    /// The sum that does not come out, as `ebb proxy` would say it.
+    pub(super) fn times(&self, present: Option<u64>, slept: Option<Duration>) -> Result<Times, String> {
+        let min = self.lame_duck_min.or(slept);
+        let shortest = min.unwrap_or(LAME_DUCK_MIN);
+        let slack = shortest.saturating_add(SLACK);
+        let max = self.lame_duck_max.or((slack > LAME_DUCK_MAX).then_some(slack));
+        let (longest, app) = (max.unwrap_or(LAME_DUCK_MAX), self.app_shutdown.unwrap_or(APP_SHUTDOWN));
+        let present = present.map(Duration::from_secs);
+        let grace = match self.grace_period {
+            Some(asked) => asked.max(present.unwrap_or_default()),
+            None => {
+                let sum = [app, crate::config::MARGIN, longest, DRAINING];
+                sum.into_iter()
+                    .fold(Duration::ZERO, Duration::saturating_add)
+                    .max(present.unwrap_or(DEFAULT_GRACE))
+            }
+        };
+        let whole = Duration::from_secs(grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0)));
+        Budget::new(whole, app, shortest, longest, self.quiet.unwrap_or(QUIET))
+            .map_err(|error| error.to_string())?;
+        Ok(Times {
+            grace_period: whole,
+            app_shutdown: self.app_shutdown,
+            lame_duck_min: min,
+            lame_duck_max: max,
+            quiet: self.quiet,
+        })
+    }
+}

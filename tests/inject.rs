@@ -1,0 +1,182 @@
+//! `ebb inject` as a command: files in, files out, what it says, and how it exits.
+//!
+//! Each file in `tests/inject` is read, and what comes out is compared with the file of the same name in `tests/inject/expected`; its
+//! messages with the one that ends in `.txt`. `EBB_BLESS=1 cargo test --test inject` writes them anew: look at the difference.
+
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inject")
+}
+
+/// Runs `ebb inject` with something on its standard input.
+fn inject(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ebb"))
+        .arg("inject")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may refuse its arguments before it has read anything.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What comes out when nothing is refused.
+fn injected(args: &[&str], input: &str) -> String {
+    let output = inject(args, input);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn compare(name: &str, actual: &str) {
+    let path = folder().join("expected").join(name);
+    if std::env::var_os("EBB_BLESS").is_some() {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(expected == actual, "{name} is not what it was:\n{actual}");
+}
+
+/// Injects a file; then again, and removes it. `exactly`: what is removed leaves the same bytes.
+fn golden(name: &str, args: &[&str], exactly: bool) {
+    let input = std::fs::read_to_string(folder().join(name)).unwrap();
+    let first = inject(&[args, &["--token", "TOKEN"]].concat(), &input);
+    compare(&format!("{name}.txt"), &text(&first.stderr));
+    compare(name, &text(&first.stdout));
+    let once = text(&first.stdout);
+    assert!(injected(args, &once) == once, "{name}: the second time changes something");
+    let removed = injected(&["--remove"], &once);
+    if exactly {
+        assert!(removed == input, "{name}: --remove leaves\n{removed}");
+    }
+    assert!(
+        injected(&[args, &["--token", "TOKEN"]].concat(), &removed) == once,
+        "{name}: removed and injected again"
+    );
+    assert_eq!(inject(&[args, &["--check"]].concat(), &once).status.code(), Some(0));
+    assert_eq!(inject(&[args, &["--check"]].concat(), &input).status.code(), Some(1));
+}
+
+/// Guards: the native sidecar: a sleeping hook, a named port, the app's probes, comments and layout.
+#[test]
+fn native() {
+    golden("native.yaml", &[], false);
+}
+
+/// Guards: the classic sidecar, a longer grace period that stays, host ports, root, a headless Service.
+#[test]
+fn classic() {
+    golden("classic.yaml", &["--classic"], true);
+}
+
+/// Guards: JSON and `kind: List`.
+#[test]
+fn list() {
+    golden("list.json", &[], false);
+}
+
+/// Guards: every kind, and what is left alone.
+#[test]
+fn kinds() {
+    golden("kinds.yaml", &[], false);
+}
+
+/// Guards: several containers and ports, names that are used twice, ports that are taken.
+#[test]
+fn several() {
+    golden("several.yaml", &[], false);
+}
+
+/// Guards: an annotation for every setting.
+#[test]
+fn annotations() {
+    golden("annotations.yaml", &[], true);
+}
+
+/// Guards: YAML 1.1 words and numbers, anchors, merge keys, directives, empty documents.
+#[test]
+fn pitfalls() {
+    golden("pitfalls.yaml", &[], false);
+}
+
+/// Guards: which Services are changed, and what is said of the others.
+#[test]
+fn services() {
+    golden("services.yaml", &[], false);
+}
+
+/// Guards: the node's network and ports, and a pod of QoS class Guaranteed.
+#[test]
+fn host() {
+    golden("host.yaml", &[], true);
+}
+
+/// Guards: everything that is refused, with its reason; nothing is printed then, so that nothing half done is applied.
+#[test]
+fn refused() {
+    let input = std::fs::read_to_string(folder().join("refused.yaml")).unwrap();
+    let output = inject(&[], &input);
+    compare("refused.yaml.txt", &text(&output.stderr));
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert_eq!(inject(&["--check"], &input).status.code(), Some(2));
+}
+
+/// Guards: what is not understood passes byte for byte, beside something that changes, also with CRLF and without a last line end.
+#[test]
+fn the_rest_passes_unchanged() {
+    let strange = "# first\r\n\r\nkind: Secret\r\ndata: {a: 'x',   b: !!binary aGk=} # odd  \r\n---\r\n{{ if .Values.x }}\r\na: b: c\r\n...\r\n---\r\n";
+    let pod = "apiVersion: v1\r\nkind: Pod\r\nmetadata:\r\n  name: one # here\r\nspec:\r\n  containers:\r\n  - name: app\r\n    ports:\r\n    - containerPort: 80";
+    assert_eq!(injected(&[], strange), strange);
+    assert_eq!(injected(&[], ""), "");
+    let input = format!("{strange}{pod}");
+    let output = injected(&[], &input);
+    assert!(output.starts_with(strange));
+    assert!(
+        output.contains("name: one # here\r\n")
+            && output.contains("    - containerPort: 80\r\n    lifecycle:\r\n")
+    );
+    assert_eq!(output.matches('\n').count(), output.matches("\r\n").count());
+    // The last line has an end now.
+    assert_eq!(injected(&["--remove"], &output), format!("{input}\r\n"));
+}
+
+/// Guards: a token of its own for each workload, the same in the hook and in ebb, kept from then on.
+#[test]
+fn tokens() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: one}\nspec:\n  containers:\n  - name: app\n    ports: [{containerPort: 80}]\n";
+    let twice = injected(&[], &format!("{pod}---\n{pod}"));
+    let bearers: Vec<&str> =
+        twice.lines().filter_map(|line| line.split_once("Bearer ").map(|(_, token)| token)).collect();
+    assert_eq!((bearers.len(), bearers[0].len()), (2, 32));
+    assert_ne!(bearers[0], bearers[1]);
+    assert!(bearers.iter().all(|token| twice.matches(token).count() == 2));
+    assert_eq!(injected(&[], &twice), twice);
+    let changed = injected(&["--grace-period", "60s"], &twice);
+    assert!(changed != twice && bearers.iter().all(|token| changed.matches(token).count() == 2));
+}
+
+/// Guards: --diff prints the difference and nothing else, --check beside it still exits with 1.
+#[test]
+fn differences() {
+    let path = folder().join("host.yaml");
+    let output = inject(&["--diff", "--check", path.to_str().unwrap()], "");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        shown.starts_with("--- before\n+++ after\n@@ ") && shown.contains("\n+    - name: ebb\n"),
+        "{shown}"
+    );
+    assert!(inject(&["--check", path.to_str().unwrap()], "").stdout.is_empty());
+    assert_eq!(inject(&["no-such-file"], "").status.code(), Some(2));
+}
