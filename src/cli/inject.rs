@@ -196,3 +196,26 @@ fn new_token() -> Result<String, String> {
     provider.secure_random.fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guards: a flag without an annotation, or one that is documented nowhere.
+    #[test]
+    fn every_flag_has_an_annotation() {
+        let command = InjectArgs::augment_args(clap::Command::new("inject"));
+        let guide = include_str!("../../deploy/README.md");
+        let mut seen = 0;
+        for name in command.get_arguments().filter_map(clap::Arg::get_long) {
+            if !matches!(name, "remove" | "diff" | "check") {
+                let error = Settings::default().set(name, " ").err().unwrap_or_default();
+                assert!(!error.contains("no such setting"), "{name}");
+                assert!(guide.contains(&format!("`--{name}`")), "deploy/README.md says nothing of --{name}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 19);
+        assert!(Settings::default().set("no-such", "1").is_err());
+    }
+}

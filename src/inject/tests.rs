@@ -133,6 +133,8 @@ fn text(objects: &[Value], yaml: bool) -> String {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Guards: idempotence, and --remove; the text form doesn't matter.
     #[test]
     fn there_and_back(objects in objects(), settings in settings(), yaml in any::<bool>()) {
