@@ -199,7 +199,55 @@ fn new_token() -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::cli::proxy::ProxyArgs;
+
+    /// Every value under `key`, at any depth.
+    fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+        if let Some(object) = value.as_object() {
+            found.extend(object.get(key));
+            object.values().for_each(|value| find(value, key, found));
+        }
+        value.as_array().into_iter().flatten().for_each(|value| find(value, key, found));
+    }
+
+    /// Guards: arguments or times that `ebb proxy` would refuse when the pod starts.
+    #[test]
+    fn what_is_injected_starts() {
+        let pod = |grace: u64, seconds: u64, port: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "p", "annotations": {"ebb.dev/port": port, "ebb.dev/tls-secret": "s"}},
+                "spec": {"terminationGracePeriodSeconds": grace, "containers": [
+                    {"name": "a", "lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}}
+                ]},
+            })
+        };
+        for (grace, seconds, port) in [
+            (0, 0, "80"),
+            (30, 5, "tcp://65535"),
+            (30, 25, "9900"),
+            (600, 120, "https://8443=80"),
+            (1, 3600, "1=2,3"),
+        ] {
+            let text = pod(grace, seconds, port).to_string();
+            let output = inject::manifests(&text, &Settings::default(), Mode::Inject, &|| Ok("T".to_owned()));
+            assert_eq!(output.refused, 0, "{:?}", output.notes);
+            let injected: Value = serde_json::from_str(&output.text).unwrap();
+            let mut args = Vec::new();
+            find(&injected, "args", &mut args);
+            let args: Vec<&str> = args[0].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let matches = ProxyArgs::augment_args(clap::Command::new("proxy")).get_matches_from(&args);
+            let config = ProxyArgs::from_arg_matches(&matches).unwrap().config().unwrap();
+            let stated = injected["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
+            assert_eq!(config.budget.grace_period(), Duration::from_secs(stated));
+            assert_eq!(config.budget.lame_duck_min(), Duration::from_secs(seconds));
+            assert!(stated >= grace && config.budget.lame_duck_max() >= config.budget.lame_duck_min());
+        }
+    }
 
     /// Guards: a flag without an annotation, or one that is documented nowhere.
     #[test]

@@ -195,7 +195,9 @@ impl ProxyArgs {
         )
     }
 
-    fn config(self) -> Result<Config, String> {
+    /// # Errors
+    /// A sentence that says what would be right.
+    pub(super) fn config(self) -> Result<Config, String> {
         let budget = Budget::new(
             self.grace_period,
             self.app_shutdown,
