@@ -254,9 +254,9 @@ fn move_ports(spec: &mut Map<String, Value>, forwards: &[Forwarded], original: &
                 let fronted = fronted.filter(|&at| list == "containers" && forwards[at].container == i);
                 let name = text_at(port, "name").map(str::to_owned);
                 // A name that moves must not be found elsewhere in the pod: the first one counts.
-                let named = name.as_ref().filter(|&name| {
-                    fronted.is_some() || forwards.iter().any(|forward| forward.name.as_ref() == Some(name))
-                });
+                let moves =
+                    |name: &&String| forwards.iter().any(|forward| forward.name.as_ref() == Some(name));
+                let named = name.as_ref().filter(moves);
                 let was = port.clone();
                 let Some(port) = port.as_object_mut() else { continue };
                 if let (Some(name), Some(number)) = (named, number) {

@@ -75,7 +75,7 @@ struct Declared {
 /// What can't be told from the pod, and how to say it.
 pub(super) fn choose(spec: &Value, settings: &Settings) -> Result<(Vec<Forwarded>, u16), String> {
     let apps = app_containers(spec, settings)?;
-    let declared = declared(spec, &apps);
+    let declared = declared(spec, &apps)?;
     let asked = if settings.ports.is_empty() { every(&declared) } else { settings.ports.clone() };
     if asked.is_empty() {
         return Err(format!(
@@ -147,17 +147,19 @@ fn app_containers(spec: &Value, settings: &Settings) -> Result<Vec<usize>, Strin
     settings.containers.iter().map(index).collect()
 }
 
-fn declared(spec: &Value, apps: &[usize]) -> Vec<Declared> {
+fn declared(spec: &Value, apps: &[usize]) -> Result<Vec<Declared>, String> {
     let containers = list_at(spec, "containers");
-    let mut all = Vec::new();
+    let mut all: Vec<Declared> = Vec::new();
     for &container in apps {
         for port in list_at(&containers[container], "ports").iter().filter(|port| is_tcp(port)) {
-            if let Some(number) = port.get("containerPort").and_then(port_number) {
-                all.push(Declared { container, number, name: text_at(port, "name").map(str::to_owned) });
+            let Some(number) = port.get("containerPort").and_then(port_number) else { continue };
+            if all.iter().any(|other| other.container == container && other.number == number) {
+                return Err(format!("a container declares port {number} twice: declare it once"));
             }
+            all.push(Declared { container, number, name: text_at(port, "name").map(str::to_owned) });
         }
     }
-    all
+    Ok(all)
 }
 
 /// TCP is what a port is when it does not say.

@@ -263,3 +263,39 @@ impl Settings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grace(asked: Option<u64>, present: Option<u64>, slept: Option<u64>) -> u64 {
+        let secs = |n: Option<u64>| n.map(Duration::from_secs);
+        let settings = Settings { grace_period: secs(asked), ..Settings::default() };
+        settings.times(present, secs(slept)).unwrap().grace_period.as_secs()
+    }
+
+    /// Guards: what is there is never lowered, whoever asks, and is raised as far as the rest needs.
+    #[test]
+    fn grace_periods() {
+        assert_eq!(grace(None, None, None), 30);
+        assert_eq!(grace(None, Some(10), None), 30);
+        assert_eq!(grace(None, Some(120), Some(5)), 120);
+        assert_eq!(grace(None, Some(30), Some(20)), 45);
+        assert_eq!(grace(Some(40), Some(120), None), 120);
+        assert_eq!(grace(Some(40), Some(30), None), 40);
+        assert_eq!(grace(Some(25), None, None), 25);
+    }
+
+    /// Guards: a port that can't be meant, and one that can.
+    #[test]
+    fn ports() {
+        let asked: Asked = "tcp://15432=5432".parse().unwrap();
+        assert_eq!(
+            (asked.scheme, asked.listen, asked.port.as_str()),
+            (Some(Scheme::Tcp), Some(15432), "5432")
+        );
+        for wrong in ["", "0", "70000", "0=80", "80=", "ftp://80", "80=http=1", "a b", "HTTP"] {
+            assert!(wrong.parse::<Asked>().is_err(), "{wrong}");
+        }
+    }
+}

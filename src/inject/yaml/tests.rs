@@ -93,6 +93,15 @@ fn in_place() {
     );
 }
 
+/// Guards: a text that can't be changed in place, because something else hangs on it, is written anew.
+#[test]
+fn anew() {
+    let text = "# first\na: &x {b: 1}\nc: *x\n";
+    let root = read(text, 1).unwrap().unwrap();
+    let new = json!({"a": {"b": 2}, "c": {"b": 1}});
+    assert_eq!(rewrite(text, &root, &new), "# first\na:\n  b: 2\nc:\n  b: 1\n");
+}
+
 fn scalars() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
