@@ -1,7 +1,7 @@
 //! `ebb inject`: Kubernetes manifests in, the same with the sidecar out. Pure: no files, no flags, no clock.
 //!
-//! In reading order: [`manifests`] takes a whole text apart and puts it together again; [`pod`] is the injection into
-//! one pod, on a plain JSON value; [`services`] leads the Services of the same text to ebb's ports. What a pod was before is kept
+//! In reading order: [`manifests()`] takes a whole text apart and puts it together again; `pod.rs` is the injection into
+//! one pod, on a plain JSON value; `services.rs` leads the Services of the same text to ebb's ports. What a pod was before is kept
 //! in an annotation (`original.rs`), so that an injection can be repeated, changed or taken back.
 
 use serde_json::{Map, Value};
