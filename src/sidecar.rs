@@ -18,6 +18,7 @@ use crate::drain::signals::Signals;
 use crate::drain::watch;
 use crate::listener;
 use crate::metrics::Metrics;
+use crate::sys;
 use crate::telemetry::AccessLog;
 use crate::tls::{self, Reloader};
 use crate::worker::Worker;
@@ -134,6 +135,7 @@ impl Sidecar {
         let (drain, controller) = Controller::new(gate, publisher, arrivals, config.budget, config.workers);
         tokio::spawn(signals.forward(drain.clone()));
         let admin = Admin::new(&config, drain, registry, &metrics).serve(admin);
+        sys::let_code_go();
         let exit = controller.run().await;
         // Every caller of /drain has its answer before the process ends.
         admin.finish().await;

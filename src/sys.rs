@@ -56,6 +56,36 @@ pub fn give_memory_back() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
+/// Takes the program's code and constants out of the process's memory: what only the start needs (parsing flags and
+/// the like) is most of what a sidecar at rest would hold. It stays in the page cache as long as there is room there,
+/// and comes back 64 KiB at a time with a minor fault.
+pub fn let_code_go() {
+    /// The program itself is visited first; anything but 0 ends the visits.
+    unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the loader passes a live entry, with as many headers as it says.
+        let (base, headers) = unsafe {
+            let info = &*info;
+            (info.dlpi_addr, std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
+        };
+        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        for header in loaded.filter(|header| header.p_flags & libc::PF_W == 0) {
+            let (start, end) = (base + header.p_vaddr, base + header.p_vaddr + header.p_memsz);
+            // Whole pages: in one at the rim there may be something that can be written.
+            let start = start.next_multiple_of(PAGE_MAX) as usize;
+            let length = (end as usize).saturating_sub(start) & !(PAGE_MAX as usize - 1);
+            // SAFETY: nobody has written to these pages (no PF_W, and a program in Rust has no text relocations), so
+            // the kernel brings them back as they were. If it refuses, they stay.
+            unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+        }
+        1
+    }
+    // SAFETY: the callback keeps nothing of what it is shown.
+    unsafe { libc::dl_iterate_phdr(Some(visit), ptr::null_mut()) };
+}
+
+/// No Linux system has larger pages; on arm64 they may be these.
+const PAGE_MAX: u64 = 64 << 10;
+
 /// One instruction of a classic BPF program (`struct sock_filter`).
 pub type BpfInstruction = libc::sock_filter;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use similar::TextDiff;
+use diffy::DiffOptions;
 
 use crate::config::parse_duration;
 use crate::inject::{self, Asked, Mode, Settings};
@@ -134,14 +134,18 @@ impl InjectArgs {
         if output.refused > 0 {
             return Err(format!("{} refused: nothing is printed", output.refused));
         }
+        let changes = output.text != text;
         if diff {
-            let changes = TextDiff::from_lines(&text, &output.text);
-            print(&changes.unified_diff().header("before", "after").to_string())?;
+            if !changes {
+                return Ok(ExitCode::SUCCESS);
+            }
+            let mut options = DiffOptions::new();
+            options.set_original_filename("before").set_modified_filename("after");
+            print(&options.create_patch(&text, &output.text).to_string())?;
         } else if !check {
             print(&output.text)?;
         }
-        let changes = check && output.text != text;
-        Ok(if changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
+        Ok(if check && changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
     }
 
     fn settings(self) -> Settings {

@@ -140,7 +140,9 @@ impl Ebb {
         let response = self.admin_get("/metrics").await;
         let named = response.text().lines().filter(|line| line.starts_with(name));
         let samples = named.filter(|line| values.iter().all(|value| line.contains(value)));
-        samples.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>().expect("a number")).sum()
+        samples
+            .map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>().expect("a number"))
+            .sum()
     }
 
     /// Waits until that sum is this.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 use super::ask::Asking;
 use super::{Ended, Fast, State, Step, poll_unsent};
@@ -179,7 +180,12 @@ impl Fast<'_> {
         }
         match ends {
             None => Ok(()),
-            Some(Ended::Quits) if !self.inbox.is_empty() || self.stream.poll_readable(cx).is_ready() => {
+            // A task that has had its share is told that nothing is ready.
+            Some(Ended::Quits)
+                if !self.inbox.is_empty()
+                    || self.stream.poll_readable(cx).is_ready()
+                    || !coop::has_budget_remaining() =>
+            {
                 Err(Ended::Over)
             }
             Some(ends) => Err(ends),
