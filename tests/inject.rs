@@ -178,5 +178,7 @@ fn differences() {
         "{shown}"
     );
     assert!(inject(&["--check", path.to_str().unwrap()], "").stdout.is_empty());
+    let nothing = inject(&["--diff"], "kind: ConfigMap\n");
+    assert!(nothing.stdout.is_empty() && nothing.status.success());
     assert_eq!(inject(&["no-such-file"], "").status.code(), Some(2));
 }
