@@ -9,8 +9,10 @@ mod demo;
 mod drain;
 mod inject;
 mod proxy;
+mod settings;
 mod status;
 mod tls;
+mod webhook;
 
 /// A connection-draining sidecar: pods go away without losing a connection.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Adds the sidecar to Kubernetes manifests: exit 0, 1 with --check when something would change, 2 refused
     Inject(Box<inject::InjectArgs>),
+    /// The same for pods as they are created: an admission webhook of Kubernetes
+    Webhook(Box<webhook::WebhookArgs>),
     /// Shows on this machine how many requests a rolling update loses, with ebb and without
     Demo(demo::DemoArgs),
     /// The app in a pod of the demo
@@ -46,6 +50,7 @@ impl Cli {
             Command::Drain(args) => args.run(),
             Command::Status(args) => args.run(),
             Command::Inject(args) => args.run(),
+            Command::Webhook(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::DemoApp(args) => args.run(),
         }

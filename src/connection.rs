@@ -51,7 +51,7 @@ mod roster;
 mod sniff;
 mod stream;
 mod tcp;
-mod tls;
+pub(crate) mod tls;
 mod tunnel;
 mod wire;
 

@@ -29,7 +29,8 @@ pub use settings::{Asked, DOMAIN, Settings};
 /// The sidecar's container.
 pub const CONTAINER: &str = "ebb";
 
-/// Says on a pod (or its template, or its workload) whether ebb is to be there: `"false"` leaves it out.
+/// Says on a pod (or its template, or its workload) whether ebb is to be there: `"false"` leaves it out. An annotation; on a
+/// pod and its template a label as well.
 pub const INJECT: &str = "ebb.dev/inject";
 
 /// Where an injected pod or Service remembers what it was before.

@@ -3,7 +3,8 @@
 //! The modules in reading order are the map. A request's path: [`listener`] → [`connection`] → [`proxy`] →
 //! [`upstream`]. A drain's path: [`drain`], top to bottom. The rest are side doors.
 //! Dependencies point downwards only; [`drain::watch`], [`metrics`], [`sys`], [`date`], [`gather`], [`http1`], [`http2`], [`media`] and a module's own part of
-//! [`config`] are leaves that anyone may use. [`inject`] stands by itself: it knows manifests, and only its command knows it.
+//! [`config`] are leaves that anyone may use. [`inject`] stands by itself: it knows manifests, and
+//! only its command and [`webhook`] know it.
 
 pub mod cli;
 pub mod config;
@@ -36,3 +37,4 @@ pub mod metrics;
 pub mod sys;
 pub mod telemetry;
 pub mod tls;
+pub mod webhook;

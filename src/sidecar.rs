@@ -28,7 +28,7 @@ mod gate;
 use gate::Gate;
 
 /// How a process ends that a second SIGINT has interrupted: 128 and the signal's number, as shells have it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Why the sidecar can't start.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,11 @@ impl Sidecar {
     /// # Errors
     /// [`StartError`], which names the flag.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        let sources = config.tls.files.iter().map(|files| files.clone().map(tls::Source::load).transpose());
+        let sources = config
+            .tls
+            .files
+            .iter()
+            .map(|files| files.clone().map(|files| tls::Source::load(files, &tls::HTTP)).transpose());
         let sources = sources.collect::<Result<_, _>>()?;
         let signals = Signals::install()?;
         let admin_addr = config.admin.addr;
@@ -138,7 +142,7 @@ impl Sidecar {
         sys::let_code_go();
         let exit = controller.run().await;
         // Every caller of /drain has its answer before the process ends.
-        admin.finish().await;
+        admin.finish(admin::FINISH_TIMEOUT).await;
         tracing::info!(?exit, "bye");
         Ok(match exit {
             Exit::Drained => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
@@ -21,13 +22,20 @@ use crate::config::TlsFiles;
 use crate::config::tls::{CERT, CLIENT_CA, KEY};
 
 mod error;
+mod expiry;
 mod reload;
 
 pub use error::Error;
 pub use reload::{Outcome, Reloader};
 
-/// What is offered, best first (RFC 7301).
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// Protocols that are offered, best first (RFC 7301).
+pub type Protocols = &'static [&'static [u8]];
+
+/// What a forward speaks.
+pub const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What our own doors speak.
+pub const HTTP1: [&[u8]; 1] = [b"http/1.1"];
 
 /// What is read of a file. Chains have a few kilobytes; a file of authorities may have some hundred.
 const MAX_FILE: u64 = 4 << 20;
@@ -37,13 +45,26 @@ const SETTLING: usize = 3;
 
 /// What a forward's handshakes begin with: always the newest that could be used.
 #[derive(Debug, Clone)]
-pub struct Current(watch::Receiver<Arc<ServerConfig>>);
+pub struct Current(watch::Receiver<Loaded>);
+
+/// Files that could be used.
+#[derive(Debug, Clone)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    expires: Option<SystemTime>,
+}
 
 impl Current {
     /// As of now.
     #[must_use]
     pub fn get(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.0.borrow().config)
+    }
+
+    /// When the certificate of now is no longer valid, if it says so in a way that we understand.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.0.borrow().expires
     }
 }
 
@@ -51,12 +72,13 @@ impl Current {
 #[derive(Debug)]
 pub struct Source {
     files: TlsFiles,
+    protocols: Protocols,
     /// What was tried last, whether it could be used or not.
     tried: Result<Contents, Error>,
     /// The authorities of `tickets`.
     client_ca: Option<Vec<u8>>,
     tickets: Arc<dyn ProducesTickets>,
-    current: watch::Sender<Arc<ServerConfig>>,
+    current: watch::Sender<Loaded>,
 }
 
 impl Source {
@@ -64,12 +86,12 @@ impl Source {
     ///
     /// # Errors
     /// [`Error`], which names the flag and the file.
-    pub fn load(files: TlsFiles) -> Result<Self, Error> {
+    pub fn load(files: TlsFiles, protocols: Protocols) -> Result<Self, Error> {
         let contents = Contents::read(&files)?;
         let tickets = tickets()?;
-        let config = contents.config(&files, &tickets)?;
-        let current = watch::Sender::new(Arc::new(config));
-        Ok(Self { files, client_ca: contents.client_ca.clone(), tried: Ok(contents), tickets, current })
+        let current = watch::Sender::new(contents.load(&files, protocols, &tickets)?);
+        let client_ca = contents.client_ca.clone();
+        Ok(Self { files, protocols, client_ca, tried: Ok(contents), tickets, current })
     }
 
     /// What handshakes begin with, now and later.
@@ -112,10 +134,10 @@ impl Source {
         // A ticket stands for a client certificate that was checked: with the authorities it loses its worth.
         let tickets =
             if contents.client_ca == self.client_ca { Arc::clone(&self.tickets) } else { tickets()? };
-        let config = contents.config(&self.files, &tickets)?;
+        let loaded = contents.load(&self.files, self.protocols, &tickets)?;
         self.client_ca.clone_from(&contents.client_ca);
         self.tickets = tickets;
-        self.current.send_replace(Arc::new(config));
+        self.current.send_replace(loaded);
         Ok(())
     }
 }
@@ -143,9 +165,15 @@ impl Contents {
         })
     }
 
-    fn config(&self, files: &TlsFiles, tickets: &Arc<dyn ProducesTickets>) -> Result<ServerConfig, Error> {
+    fn load(
+        &self,
+        files: &TlsFiles,
+        protocols: Protocols,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Loaded, Error> {
         let provider = Arc::new(ring::default_provider());
         let certified = self.certified(files, &provider)?;
+        let expires = certified.cert.first().and_then(|own| expiry::not_after(own));
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(rustls::DEFAULT_VERSIONS)
             .map_err(Error::setup)?;
@@ -159,11 +187,11 @@ impl Contents {
         };
         let mut config =
             builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
-        config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         // Sessions are kept by the clients, in tickets: nothing to hold here, nothing to share among workers.
         config.ticketer = Arc::clone(tickets);
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(config)
+        Ok(Loaded { config: Arc::new(config), expires })
     }
 
     fn certified(&self, files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {

@@ -1,6 +1,5 @@
 //! Which path does what.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -8,11 +7,12 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use prometheus::Registry;
 
 use super::{Admin, drain, health, page, status};
 
 /// An answer of the admin port.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -20,11 +20,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers a request.
-pub(super) async fn route(
-    admin: &Admin,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
+pub(super) async fn route(admin: &Admin, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     // Kubernetes before 1.21 asks for `//drain`; a redirect would make it ask twice.
     let path = format!("/{}", request.uri().path().trim_matches('/'));
     let method = request.method().clone();
@@ -37,7 +33,7 @@ pub(super) async fn route(
         "/livez" if reads => text(StatusCode::OK, "alive"),
         "/readyz" if reads => health::ready(admin).await,
         "/lbz" if reads => health::load_balancer(admin),
-        "/metrics" if reads => metrics(admin),
+        "/metrics" if reads => metrics(&admin.registry),
         "/status" if reads => json(StatusCode::OK, &status::status(admin)),
         "/" if reads => html(page::page(&status::status(admin))),
         "/drain" => not_allowed("GET, POST"),
@@ -48,17 +44,19 @@ pub(super) async fn route(
         ),
     };
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(answer)
+    answer
 }
 
-fn metrics(admin: &Admin) -> Answer {
-    match prometheus::TextEncoder::new().encode_to_string(&admin.registry.gather()) {
+/// What a registry holds, for Prometheus.
+pub(crate) fn metrics(registry: &Registry) -> Answer {
+    match prometheus::TextEncoder::new().encode_to_string(&registry.gather()) {
         Ok(body) => answer(StatusCode::OK, METRICS, body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
-fn not_allowed(allow: &'static str) -> Answer {
+/// 405, with what would be allowed.
+pub(crate) fn not_allowed(allow: &'static str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &format!("use {allow}"));
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     answer
@@ -69,7 +67,7 @@ fn html(body: String) -> Answer {
 }
 
 /// One line of text.
-pub(super) fn text(status: StatusCode, line: &str) -> Answer {
+pub(crate) fn text(status: StatusCode, line: &str) -> Answer {
     answer(status, TEXT, format!("{line}\n"))
 }
 
@@ -81,7 +79,7 @@ pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Answer 
 }
 
 /// Says that the connection ends with this answer.
-pub(super) fn last(mut answer: Answer) -> Answer {
+pub(crate) fn last(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }

@@ -3,19 +3,18 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use diffy::DiffOptions;
 
-use crate::config::parse_duration;
-use crate::inject::{self, Asked, Mode, Settings};
+use super::settings::{SettingsArgs, new_token};
+use crate::inject::{self, Mode};
 
 /// With --check: something would change.
 const CHANGES: u8 = 1;
 const REFUSED: u8 = 2;
 
-/// The flags of `ebb inject`. Those of [`Settings`] have an annotation of the same name each.
+/// The flags of `ebb inject`.
 #[derive(Debug, Args)]
 pub(crate) struct InjectArgs {
     /// Kubernetes manifests, YAML or JSON; - is standard input
@@ -34,81 +33,8 @@ pub(crate) struct InjectArgs {
     #[arg(long)]
     check: bool,
 
-    /// Two ordinary containers instead of a native sidecar, for Kubernetes before 1.29
-    #[arg(long)]
-    classic: bool,
-
-    /// ebb's image [default: ebb:dev]
-    #[arg(long, value_parser = inject::settings::word)]
-    image: Option<String>,
-
-    /// When the image is pulled: Always, IfNotPresent or Never
-    #[arg(long, value_name = "POLICY", value_parser = inject::settings::pull_policy)]
-    image_pull_policy: Option<String>,
-
-    /// A port of the app, by number or name; may be given several times [default: every TCP port that the app's containers declare]
-    #[arg(long = "port", value_name = "[SCHEME://][LISTEN=]PORT", value_delimiter = ',')]
-    ports: Vec<Asked>,
-
-    /// A container that belongs to the app; may be given several times [default: every container]
-    #[arg(long = "container", value_name = "NAME", value_delimiter = ',')]
-    containers: Vec<String>,
-
-    /// Where ebb serves /drain, probes and metrics [default: 9900, or the next one that is free]
-    #[arg(long, value_name = "PORT", value_parser = inject::settings::port)]
-    admin_port: Option<u16>,
-
-    /// The least that terminationGracePeriodSeconds is to be; what is there is never lowered [default: what the rest needs]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    grace_period: Option<Duration>,
-
-    /// As of ebb proxy [default: 5s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    app_shutdown: Option<Duration>,
-
-    /// As of ebb proxy [default: what a hook has slept until now, else 5s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    lame_duck_min: Option<Duration>,
-
-    /// As of ebb proxy [default: 15s, or the minimum and 10s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    lame_duck_max: Option<Duration>,
-
-    /// As of ebb proxy [default: 3s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    quiet: Option<Duration>,
-
-    /// Puts ebb's hook in the place of an app's preStop hook that does more than sleep
-    #[arg(long)]
-    replace_hook: bool,
-
-    /// The drain token [default: the one that is there, or a new one for each workload]
-    #[arg(long, value_parser = inject::settings::token)]
-    token: Option<String>,
-
-    /// Any other setting of ebb proxy, by its variable; may be given several times
-    #[arg(long = "env", value_name = "EBB_NAME=VALUE", value_parser = inject::settings::variable)]
-    env: Vec<(String, String)>,
-
-    /// What ebb's container requests [default: 10m]
-    #[arg(long, value_name = "QUANTITY", value_parser = inject::settings::word)]
-    cpu: Option<String>,
-
-    /// What it may use at most [default: no limit]
-    #[arg(long, value_name = "QUANTITY", value_parser = inject::settings::word)]
-    cpu_limit: Option<String>,
-
-    /// What ebb's container requests [default: 16Mi]
-    #[arg(long, value_name = "QUANTITY", value_parser = inject::settings::word)]
-    memory: Option<String>,
-
-    /// What it may use at most [default: 128Mi]
-    #[arg(long, value_name = "QUANTITY", value_parser = inject::settings::word)]
-    memory_limit: Option<String>,
-
-    /// The Secret (of type kubernetes.io/tls) with the certificate of https:// ports
-    #[arg(long, value_name = "NAME", value_parser = inject::settings::word)]
-    tls_secret: Option<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
 }
 
 impl InjectArgs {
@@ -127,7 +53,7 @@ impl InjectArgs {
         let text = read(&self.file)?;
         let mode = if self.remove { Mode::Remove } else { Mode::Inject };
         let (diff, check) = (self.diff, self.check);
-        let output = inject::manifests(&text, &self.settings(), mode, &new_token);
+        let output = inject::manifests(&text, &self.settings.into(), mode, &new_token);
         for note in &output.notes {
             eprintln!("{note}");
         }
@@ -146,30 +72,6 @@ impl InjectArgs {
             print(&output.text)?;
         }
         Ok(if check && changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
-    }
-
-    fn settings(self) -> Settings {
-        Settings {
-            classic: self.classic,
-            image: self.image,
-            image_pull_policy: self.image_pull_policy,
-            ports: self.ports,
-            containers: self.containers,
-            admin_port: self.admin_port,
-            grace_period: self.grace_period,
-            app_shutdown: self.app_shutdown,
-            lame_duck_min: self.lame_duck_min,
-            lame_duck_max: self.lame_duck_max,
-            quiet: self.quiet,
-            replace_hook: self.replace_hook,
-            token: self.token,
-            env: self.env,
-            cpu: self.cpu,
-            cpu_limit: self.cpu_limit,
-            memory: self.memory,
-            memory_limit: self.memory_limit,
-            tls_secret: self.tls_secret,
-        }
     }
 }
 
@@ -193,21 +95,16 @@ fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// 128 bits that nobody can guess.
-fn new_token() -> Result<String, String> {
-    let mut bytes = [0; 16];
-    let provider = rustls::crypto::ring::default_provider();
-    provider.secure_random.fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::FromArgMatches;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::cli::proxy::ProxyArgs;
+    use crate::inject::Settings;
 
     /// Every value under `key`, at any depth.
     fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {

@@ -151,7 +151,7 @@ pub(crate) struct ProxyArgs {
 
 /// How much ebb's own log says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum LogLevel {
+pub(super) enum LogLevel {
     /// What went wrong.
     Error,
     /// What may go wrong.

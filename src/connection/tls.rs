@@ -5,9 +5,10 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::Error as Tls;
+use rustls::{Error as Tls, ServerConfig};
 use socket2::SockRef;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
@@ -24,11 +25,18 @@ mod queue;
 mod records;
 mod session;
 
-pub(super) use session::TlsStream;
+pub(crate) use session::TlsStream;
 
 /// "Internal error" as an alert in the clear (RFC 8446, section 6), for one that gets no handshake: the client can
 /// tell at once that it is not served.
 pub(super) const NOT_SERVED: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
+/// A handshake by itself, for a door that is no forward; whoever calls it bounds it.
+pub(crate) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Box<TlsStream>> {
+    let mut stream = TlsStream::new(stream, config).map_err(io::Error::other)?;
+    poll_fn(|cx| stream.poll_handshake(cx)).await?;
+    Ok(stream)
+}
 
 /// What the first byte says.
 enum Knock {

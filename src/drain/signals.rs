@@ -26,13 +26,18 @@ impl Signals {
     /// Passes signals on. Never returns.
     pub async fn forward(mut self, drain: Handle) {
         loop {
-            let trigger = tokio::select! {
-                Some(()) = self.term.recv() => Trigger::Sigterm,
-                Some(()) = self.int.recv() => Trigger::Sigint,
-                else => std::future::pending().await,
-            };
-            tracing::info!(signal = trigger.name(), "received");
-            drain.trigger(trigger);
+            drain.trigger(self.next().await);
         }
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Trigger {
+        let trigger = tokio::select! {
+            Some(()) = self.term.recv() => Trigger::Sigterm,
+            Some(()) = self.int.recv() => Trigger::Sigint,
+            else => std::future::pending().await,
+        };
+        tracing::info!(signal = trigger.name(), "received");
+        trigger
     }
 }

@@ -61,8 +61,12 @@ impl Pod<'_> {
     ) -> Result<Outcome, String> {
         let mut object = self.object.clone();
         let before = original::take_back(&mut object)?;
-        let own = object.get("metadata").and_then(|meta| meta.get("annotations")).and_then(Value::as_object);
-        if !wanted(self.outer)? && own.and_then(|own| own.get(INJECT)).is_none() || !wanted(own)? {
+        let meta =
+            |key: &str| object.get("metadata").and_then(|meta| meta.get(key)).and_then(Value::as_object);
+        let (own, labels) = (meta("annotations"), meta("labels"));
+        let left_out = !wanted("annotation", self.outer)? && own.and_then(|own| own.get(INJECT)).is_none();
+        // The label is what selects pods for the webhook. Whichever says no, counts.
+        if left_out || !wanted("annotation", own)? || !wanted("label", labels)? {
             let outcome = match before {
                 Some(_) => Outcome::TakenBack,
                 None => Outcome::Left(format!("{INJECT} says so")),
@@ -106,14 +110,14 @@ impl Pod<'_> {
     }
 }
 
-/// Whether annotations let the sidecar in.
-fn wanted(annotations: Option<&Map<String, Value>>) -> Result<bool, String> {
-    match annotations.and_then(|annotations| annotations.get(INJECT)) {
+/// Whether annotations or labels let the sidecar in.
+fn wanted(what: &str, all: Option<&Map<String, Value>>) -> Result<bool, String> {
+    match all.and_then(|all| all.get(INJECT)) {
         None => Ok(true),
         Some(value) => match value.as_str() {
             Some("true" | "enabled") => Ok(true),
             Some("false" | "disabled") => Ok(false),
-            _ => Err(format!("annotation {INJECT}: write \"true\" or \"false\"")),
+            _ => Err(format!("{what} {INJECT}: write \"true\" or \"false\"")),
         },
     }
 }

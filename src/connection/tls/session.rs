@@ -71,7 +71,7 @@ enum Act<'a> {
 }
 
 /// A TLS connection with a client.
-pub(in crate::connection) struct TlsStream {
+pub(crate) struct TlsStream {
     tcp: TcpStream,
     tls: UnbufferedServerConnection,
     /// The beginning of a record whose end has not come yet.
