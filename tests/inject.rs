@@ -166,6 +166,27 @@ fn tokens() {
     assert!(changed != twice && bearers.iter().all(|token| changed.matches(token).count() == 2));
 }
 
+/// Guards: the label that selects pods for the webhook counts here as well; "false" in either place leaves a pod as it is.
+#[test]
+fn labels() {
+    let pod = |label: &str, annotation: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: one\n  labels: {{ebb.dev/inject: \"{label}\"}}\n  annotations: \
+             {{ebb.dev/inject: \"{annotation}\"}}\nspec:\n  containers:\n  - name: app\n    ports: [{{containerPort: 80}}]\n"
+        )
+    };
+    for (label, annotation, changes) in [
+        ("true", "true", 1),
+        ("false", "true", 0),
+        ("true", "false", 0),
+        ("false", "false", 0),
+        ("maybe", "true", 2),
+    ] {
+        let output = inject(&["--check"], &pod(label, annotation));
+        assert_eq!(output.status.code(), Some(changes), "{label} {annotation}: {}", text(&output.stderr));
+    }
+}
+
 /// Guards: --diff prints the difference and nothing else, --check beside it still exits with 1.
 #[test]
 fn differences() {

@@ -67,6 +67,14 @@ impl Ebb {
         Self::spawn(shell, 1).await
     }
 
+    /// Starts the webhook with these flags, and with variables.
+    #[allow(dead_code, reason = "for tests/webhook.rs")]
+    pub(crate) async fn start_webhook(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = prepared(Command::new(env!("CARGO_BIN_EXE_ebb")));
+        command.args(["webhook", "--log-format", "json"]).args(flags).envs(variables.iter().copied());
+        Self::spawn(command, 1).await
+    }
+
     async fn spawn(mut command: Command, forwards: usize) -> Self {
         let mut child = command.spawn().expect("ebb starts");
         let log = Log::collect(child.stderr.take().expect("a piped log"));
