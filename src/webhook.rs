@@ -82,7 +82,7 @@ impl Webhook {
         let Self { config, mut signals, admin, listener, source } = self;
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
-        tracing::info!(forward = %format!("https://{}", listener.local_addr()?), "listening");
+        tracing::info!(webhook = %format!("https://{}", listener.local_addr()?), "listening");
         tracing::info!(admin = %admin.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
         if config.reviewer.namespace.is_none() {
             tracing::warn!(

@@ -453,9 +453,9 @@ async fn what_cannot_work_is_refused() {
         (&[&files[..], &["--listen", "nowhere"]].concat(), "write ADDRESS:PORT"),
     ];
     for (flags, needle) in cases {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ebb"));
-        command.args(["webhook", "--admin", "127.0.0.1:0"]).args(flags);
-        let output = command.output().unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ebb"));
+        command.args(["webhook", "--admin", "127.0.0.1:0"]).args(flags).kill_on_drop(true);
+        let output = within("ebb to refuse its flags", command.output()).await.unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
         assert!(said.contains(needle), "{flags:?}: {said}");

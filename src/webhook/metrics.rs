@@ -7,7 +7,7 @@ use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, Opts, Registry}
 
 use super::review::Outcome;
 
-/// Well below the second a review takes microseconds; a slow client takes as long as it may.
+/// A review takes about a millisecond; a slow client as long as it may.
 const BUCKETS: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 /// The metrics of the process.

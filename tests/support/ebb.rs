@@ -86,7 +86,7 @@ impl Ebb {
             let (number, line) =
                 ebb.log.line("where ebb listens", next, |line| line["message"] == "listening").await;
             next = number + 1;
-            match (line["forward"].as_str(), line["admin"].as_str()) {
+            match (line["forward"].as_str().or(line["webhook"].as_str()), line["admin"].as_str()) {
                 (Some(url), _) => ebb.forwards.push(address(url)),
                 (_, Some(admin)) => ebb.admin = address(admin),
                 _ => panic!("listening, but where? {line}"),
