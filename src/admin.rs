@@ -52,6 +52,7 @@ pub struct Admin {
     upstreams: Vec<crate::config::Upstream>,
     drain: Handle,
     registry: Registry,
+    metrics: Arc<Metrics>,
 }
 
 /// Binds the admin port; IPv4 alone where the machine has no IPv6.
@@ -82,13 +83,14 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 impl Admin {
     /// For the whole sidecar.
     #[must_use]
-    pub fn new(config: &Config, drain: Handle, registry: Registry, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, drain: Handle, registry: Registry, metrics: &Arc<Metrics>) -> Self {
         Self {
             config: config.admin.clone(),
             forwards: status::forwards(config, metrics),
             upstreams: config.forwards.iter().map(|forward| forward.upstream.clone()).collect(),
             drain,
             registry,
+            metrics: Arc::clone(metrics),
         }
     }
 

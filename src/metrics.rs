@@ -13,8 +13,9 @@ mod shard;
 
 pub use shard::{Counter, End, Gauge, HandshakeFailure, Protocol, Shard, Toward, UpstreamFailure};
 
+use crate::config::Budget;
 use crate::drain::Phase;
-use crate::drain::report::{Ends, Report, Tally};
+use crate::drain::report::{Ends, Progress, Report, Tally, seconds};
 
 /// Every metric of the process, registered in one registry.
 #[derive(Debug)]
@@ -28,8 +29,13 @@ pub struct Metrics {
     tls_reloads: IntCounterVec,
     /// `ebb_drain_phase_seconds`: how long each phase of the last drain took.
     drain_phase_seconds: GaugeVec,
-    /// `ebb_drain_last_arrival_seconds`: trigger to last new connection, in the last drain that saw one.
+    /// `ebb_drain_last_arrival_seconds`: trigger to last new connection, in the last drain that saw one. As it is
+    /// now, because a pod that is done is often gone before it is scraped again.
     drain_last_arrival: prometheus::Gauge,
+    /// `ebb_drain_deadline_in_seconds`: only while a drain is under way.
+    drain_deadline: GaugeVec,
+    /// `ebb_setting_seconds`.
+    settings: GaugeVec,
 }
 
 impl Metrics {
@@ -64,6 +70,14 @@ impl Metrics {
                 "ebb_drain_last_arrival_seconds",
                 "Seconds from the trigger of the last drain to its last new connection: the propagation delay",
             )?,
+            drain_deadline: GaugeVec::new(
+                Opts::new("ebb_drain_deadline_in_seconds", "Seconds until what is left of this drain is cut"),
+                &[],
+            )?,
+            settings: GaugeVec::new(
+                Opts::new("ebb_setting_seconds", "The times of a drain, as they are set"),
+                &["setting"],
+            )?,
             shards,
         };
         registry.register(Box::new(metrics.phase.clone()))?;
@@ -71,6 +85,8 @@ impl Metrics {
         registry.register(Box::new(metrics.tls_reloads.clone()))?;
         registry.register(Box::new(metrics.drain_phase_seconds.clone()))?;
         registry.register(Box::new(metrics.drain_last_arrival.clone()))?;
+        registry.register(Box::new(metrics.drain_deadline.clone()))?;
+        registry.register(Box::new(metrics.settings.clone()))?;
         registry.register(Box::new(collect::Sum::new(metrics.shards.clone())?))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         metrics.set_phase(Phase::Serving);
@@ -119,6 +135,32 @@ impl Metrics {
         self.drain_phase_seconds.with_label_values(&[Phase::Draining.name()]).set(seconds.draining);
         if let Some(last) = report.last_arrival_seconds {
             self.drain_last_arrival.set(last);
+        }
+    }
+
+    /// Shows how far the drain under way has come.
+    pub fn progress(&self, progress: &Progress) {
+        match progress.remaining {
+            Some(remaining) => {
+                self.drain_deadline.with_label_values::<&str>(&[]).set(seconds(remaining));
+            }
+            None => self.drain_deadline.reset(),
+        }
+        if let Some(last) = progress.last_arrival {
+            self.drain_last_arrival.set(seconds(last));
+        }
+    }
+
+    /// Shows the times that were set.
+    pub fn settings(&self, budget: &Budget) {
+        for (setting, time) in [
+            ("grace-period", budget.grace_period()),
+            ("deadline", budget.until_deadline()),
+            ("lame-duck-min", budget.lame_duck_min()),
+            ("lame-duck-max", budget.lame_duck_max()),
+            ("quiet", budget.quiet()),
+        ] {
+            self.settings.with_label_values(&[setting]).set(time.as_secs_f64());
         }
     }
 

@@ -105,6 +105,7 @@ impl Sidecar {
         let labels: Vec<_> = config.forwards.iter().map(|forward| label(&forward.listen)).collect();
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry, &labels, config.workers)?);
+        metrics.settings(&config.budget);
         let arrivals = Arc::new(Arrivals::default());
         let (publisher, subscriber) = watch::channel();
         let access_log = AccessLog::start(config.access_log);

@@ -33,7 +33,10 @@ pub(super) async fn route(admin: &Admin, peer: SocketAddr, request: Request<Inco
         "/livez" if reads => text(StatusCode::OK, "alive"),
         "/readyz" if reads => health::ready(admin).await,
         "/lbz" if reads => health::load_balancer(admin),
-        "/metrics" if reads => metrics(&admin.registry),
+        "/metrics" if reads => {
+            admin.metrics.progress(&admin.drain.progress());
+            metrics(&admin.registry)
+        }
         "/status" if reads => json(StatusCode::OK, &status::status(admin)),
         "/" if reads => html(page::page(&status::status(admin))),
         "/drain" => not_allowed("GET, POST"),

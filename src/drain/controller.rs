@@ -85,7 +85,7 @@ impl<S: Surroundings> Controller<S> {
         budget: Budget,
         workers: usize,
     ) -> (Handle, Self) {
-        let (handle, commands, state) = handle::handle();
+        let (handle, commands, state) = handle::handle(Arc::clone(&arrivals));
         let controller = Self {
             surroundings,
             publisher,

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::report::Report;
+use super::arrivals::Arrivals;
+use super::report::{Progress, Report};
 use super::{Phase, Trigger};
 
 /// A message to the controller.
@@ -35,6 +36,7 @@ pub enum UndrainError {
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     state: SharedState,
+    arrivals: Arc<Arrivals>,
 }
 
 /// What everybody may know.
@@ -65,11 +67,13 @@ impl SharedState {
 }
 
 /// A handle, and the controller's ends of it.
-pub(super) fn handle() -> (Handle, mpsc::UnboundedReceiver<Command>, SharedState) {
+pub(super) fn handle(
+    arrivals: Arc<Arrivals>,
+) -> (Handle, mpsc::UnboundedReceiver<Command>, SharedState) {
     let (commands, receiver) = mpsc::unbounded_channel();
     let state = State { phase: Phase::Serving, trigger: None, deadline: None, report: None };
     let state = SharedState(Arc::new(Mutex::new(state)));
-    (Handle { commands, state: state.clone() }, receiver, state)
+    (Handle { commands, state: state.clone(), arrivals }, receiver, state)
 }
 
 impl Handle {
@@ -77,6 +81,19 @@ impl Handle {
     #[must_use]
     pub fn state(&self) -> State {
         self.state.read(State::clone)
+    }
+
+    /// How far the drain has come; nothing while serving.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let (phase, trigger, deadline) =
+            self.state.read(|state| (state.phase, state.trigger, state.deadline));
+        let under_way = deadline.filter(|_| phase != Phase::Drained);
+        let last = trigger.and_then(|trigger| Some(self.arrivals.newest_since(trigger)? - trigger));
+        Progress {
+            remaining: under_way.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+            last_arrival: last,
+        }
     }
 
     /// Begins a drain, or joins the one under way.

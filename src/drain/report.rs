@@ -87,6 +87,15 @@ pub struct Seconds {
     pub total: f64,
 }
 
+/// How far a drain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Until what is left is cut; none when no drain is under way.
+    pub remaining: Option<Duration>,
+    /// From the trigger to the newest connection of a real client.
+    pub last_arrival: Option<Duration>,
+}
+
 /// What came of a drain.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {

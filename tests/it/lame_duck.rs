@@ -52,6 +52,33 @@ async fn a_trickle_of_connections_prolongs_it_up_to_its_maximum() {
     assert!(report["last_arrival_seconds"].as_f64().unwrap() > 1.0, "{report}");
 }
 
+/// Guards: `/metrics` in a drain: a pod that is done is often gone before it is scraped again, so what alerts and the
+/// recommended lame duck rest on must show before that.
+#[tokio::test]
+async fn metrics_tell_how_far_it_has_come() {
+    let app = App::hello();
+    let flags =
+        ["--grace-period", "60s", "--app-shutdown", "5s", "--lame-duck-min", "40s", "--lame-duck-max", "40s"];
+    let ebb = Ebb::start_with(&app, &flags).await;
+    let remaining = async |ebb: &Ebb| ebb.metric(&["ebb_drain_deadline_in_seconds"]).await;
+    let text = ebb.admin_get("/metrics").await.text().to_owned();
+    assert!(!text.contains("ebb_drain_deadline_in_seconds "), "{text}");
+    assert_eq!(ebb.metric(&["ebb_drain_last_arrival_seconds"]).await, 0.0);
+    assert_eq!(ebb.metric(&["ebb_setting_seconds", "lame-duck-max"]).await, 40.0);
+    assert_eq!(ebb.metric(&["ebb_setting_seconds", "deadline"]).await, 54.0);
+
+    let _hook = ebb.drain().await;
+    ebb.phase("lame-duck").await;
+    assert!((1.0..54.0).contains(&remaining(&ebb).await));
+    assert_eq!(ebb.client().await.get("/").await.status(), 200);
+    assert!(ebb.metric(&["ebb_drain_last_arrival_seconds"]).await > 0.0);
+    let mut admin = Client::connect(ebb.admin).await;
+    admin.send("POST /undrain HTTP/1.1\r\nHost: ebb.test\r\n\r\n").await;
+    assert_eq!(admin.response().await.status(), 200);
+    let text = ebb.admin_get("/metrics").await.text().to_owned();
+    assert!(!text.contains("ebb_drain_deadline_in_seconds "), "{text}");
+}
+
 /// Connects and asks as a prober does, again and again, until it is refused.
 async fn probe(addr: std::net::SocketAddr, agent: &str) {
     let request = format!(
