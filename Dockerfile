@@ -6,16 +6,26 @@ COPY Cargo.toml Cargo.lock ./
 COPY bench bench
 COPY tests/clients/tonic tests/clients/tonic
 COPY src src
-# Linked with the static C library: nothing but the binary is needed to run it. Naming the target keeps the flag
-# away from build scripts and macros.
-RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
- && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --package ebb --target "$target" \
- && install -D "target/$target/release/ebb" /out/ebb
+# Seconds since 1970 that the file in the image is dated with: the same sources make the same layer.
+ARG SOURCE_DATE_EPOCH=0
+# Linked with the static C library: nothing but the binary is needed to run it. Naming the target keeps the flags away from build scripts and
+# macros. The paths of this machine stay out of it, so that it comes out the same elsewhere.
+RUN target="$(rustc --print host-tuple)" \
+ && export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+ && cargo build --release --locked --package ebb --target "$target" \
+ && install -D --mode=0555 "target/$target/release/ebb" /out/ebb \
+ && touch --date="@$SOURCE_DATE_EPOCH" /out/ebb
 
 FROM scratch
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="ebb" \
       org.opencontainers.image.description="A connection-draining sidecar: pods go away without losing a connection" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
 COPY --from=build /out/ebb /ebb
 # By number, so that Kubernetes can verify runAsNonRoot.
 USER 65532:65532

@@ -39,4 +39,25 @@ static:
 
 # The image
 image TAG="ebb:dev":
-    docker build -t {{TAG}} .
+    docker build -t {{TAG}} --build-arg VERSION="$(cargo pkgid | sed 's/.*[#@]//')" --build-arg REVISION="$(git rev-parse HEAD)" \
+        --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
+
+# The image's binary, built twice in two places: the same? `just reproducible --config 'profile.release.lto=false'` is quicker
+reproducible *ARGS:
+    deploy/reproducible {{ARGS}}
+
+# What is in the binary, as CycloneDX: target/ebb.cdx.json
+sbom:
+    cargo install --quiet --locked --root target/tools/cargo --version 0.5.9 cargo-cyclonedx
+    target/tools/cargo/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --describe crate --target "$(rustc --print host-tuple)" --override-filename ebb.cdx
+    mv ebb.cdx.json target/
+    find bench tests/clients -name ebb.cdx.json -delete
+
+# What is in deploy/, by the tools that others use it with; --write makes prometheusrule.yaml out of rules.yaml
+deploy *ARGS:
+    deploy/check {{ARGS}}
+
+# Every query of the dashboard against a real Prometheus and a real ebb
+monitoring:
+    cargo build
+    bash -c '. deploy/tools.sh && need prometheus && deploy/monitoring/live prometheus'

@@ -74,6 +74,30 @@ fn native() {
     golden("native.yaml", &[], false);
 }
 
+/// A manifest without comments and blank lines.
+fn bare(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split(" #").next().unwrap_or_default().trim_end());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+}
+
+/// Guards: `deploy/native.yaml` and `deploy/classic.yaml`, which say that they are what becomes of `deploy/app.yaml`.
+#[test]
+fn examples() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let read = |name: &str| std::fs::read_to_string(deploy.join(name)).unwrap();
+    let app = read("app.yaml");
+    for (name, args) in [("native.yaml", &[][..]), ("classic.yaml", &["--classic"])] {
+        let example = read(name);
+        let made = bare(&injected(&[args, &["--token", "change-me"]].concat(), &app));
+        let (same, policy) = bare(&example).split_at_checked(made.len()).map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        assert!(same == made, "{name} is not what becomes of app.yaml:\n{made}");
+        assert!(policy.contains("kind: NetworkPolicy"), "{policy}");
+        assert_eq!(inject(&[args, &["--check"]].concat(), &example).status.code(), Some(0), "{name}");
+        let removed = bare(&injected(&["--remove"], &example));
+        assert!(removed.starts_with(&bare(&app)), "{name}: --remove leaves\n{removed}");
+    }
+}
+
 /// Guards: the classic sidecar, a longer grace period that stays, host ports, root, a headless Service.
 #[test]
 fn classic() {
