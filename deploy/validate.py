@@ -109,7 +109,11 @@ def webhook(ebb, *files):
         assert not set(by_kind) & {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}
         if asked.returncode == 0:
             for variable in spec["containers"][0]["env"]:
-                assert f"env: {variable['name']}" in asked.stdout, f"ebb webhook does not know {variable['name']}"
+                assert re.search(rf"env: {variable['name']}\b", asked.stdout), f"ebb webhook does not know {variable['name']}"
+    # And all of them: but one token for every pod would be worth little.
+    settings = json.loads((DEPLOY / "helm/ebb-webhook/values.schema.json").read_text())["properties"]["injection"]["properties"]
+    known = {name.lower().replace("_", "-") for name in re.findall(r"env: EBB_INJECT_([A-Z_]+)", asked.stdout)} - {"token"}
+    assert not known or known == set(settings), f"the chart's settings differ from ebb webhook's: {known ^ set(settings)}"
     print(f"the webhook's configuration: {len(files)} renderings" + ("" if asked.returncode == 0 else " (this ebb has no webhook: its variables were not compared)"))
     return True
 
