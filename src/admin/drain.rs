@@ -12,7 +12,7 @@ use crate::drain::Trigger;
 /// Begins or joins the drain. The answer comes at the end of it, whole: the kubelet's hook is over when the
 /// body ends. 200 whatever the outcome; the report says which it was.
 pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
-    if let Err(refused) = access::check(&admin.config, peer, request.headers()) {
+    if let Err(refused) = access::check(&admin.config, peer, request) {
         tracing::warn!(%peer, reason = ?refused, "a call of /drain was refused");
         return refused.answer();
     }
@@ -30,7 +30,7 @@ pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Inc
 
 /// Takes the drain back.
 pub(super) async fn undrain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
-    if let Err(refused) = access::check(&admin.config, peer, request.headers()) {
+    if let Err(refused) = access::check(&admin.config, peer, request) {
         tracing::warn!(%peer, reason = ?refused, "a call of /undrain was refused");
         return refused.answer();
     }

@@ -45,7 +45,7 @@ pub(super) fn container(plan: &Plan, settings: &Settings, spec: &Value, mut port
     put("readinessProbe", probe("/readyz", 5));
     if settings.classic {
         // Its SIGTERM would come at once: with a hook of its own it comes when the drain is over.
-        put("lifecycle", json!({"preStop": hooks::drain(plan.admin_port, &plan.token)}));
+        put("lifecycle", json!({"preStop": hooks::drain(plan.admin_port, &plan.token, true)}));
     }
     put("resources", resources(settings, spec));
     put("securityContext", security_context(spec));

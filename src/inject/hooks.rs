@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::{list_at, text_at};
 
+/// The path of a hook that has the token in it.
+const WITH_TOKEN: &str = "/drain?token=";
+
 /// A hook that is there.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Hook {
@@ -85,7 +88,13 @@ fn shortened(text: &str) -> String {
 }
 
 /// The hook that waits for the drain. The port by its number: a name would be looked up in the container that has the hook.
-pub(super) fn drain(admin_port: u16, token: &str) -> Value {
+///
+/// The token is in a header; for classic sidecars in the path, because they are for old clusters, too, and a kubelet before 1.26 does
+/// not send a hook's headers (kubernetes/kubernetes#86139).
+pub(super) fn drain(admin_port: u16, token: &str, classic: bool) -> Value {
+    if classic {
+        return json!({"httpGet": {"path": format!("{WITH_TOKEN}{}", encoded(token)), "port": admin_port}});
+    }
     json!({
         "httpGet": {
             "path": "/drain",
@@ -95,12 +104,31 @@ pub(super) fn drain(admin_port: u16, token: &str) -> Value {
     })
 }
 
-/// The token in a hook that is ours.
-pub(super) fn token(hook: &Value) -> Option<&str> {
-    let get = hook.get("httpGet")?;
-    let header = list_at(get, "httpHeaders").iter().find(|h| text_at(h, "name") == Some("Authorization"))?;
-    text_at(get, "path").filter(|&path| path == "/drain")?;
-    text_at(header, "value")?.strip_prefix("Bearer ")
+/// Whether a hook is one that [`drain`] makes.
+pub(super) fn is_ours(hook: &Value) -> bool {
+    let Some(get) = hook.get("httpGet") else { return false };
+    let bearer = |header: &Value| {
+        text_at(header, "name") == Some("Authorization")
+            && text_at(header, "value").is_some_and(|value| value.starts_with("Bearer "))
+    };
+    match text_at(get, "path") {
+        Some("/drain") => list_at(get, "httpHeaders").iter().any(bearer),
+        Some(path) => path.starts_with(WITH_TOKEN),
+        None => false,
+    }
+}
+
+/// A query's value: what could mean something else there is written as its number.
+fn encoded(token: &str) -> String {
+    let mut text = String::new();
+    for byte in token.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -124,6 +152,20 @@ mod tests {
         assert_eq!(exec(json!(["/bin/sleep", "1m", "2.5s"])), secs(63));
         assert_eq!(exec(json!(["sh", "-c", "sleep 15"])), secs(15));
         assert_eq!(exec(json!(["/bin/bash", "-ec", " exec /bin/sleep 0.2 ; "])), secs(1));
+    }
+
+    /// Guards: both hooks are known again, with any token; a hook of somebody else is not taken for ours.
+    #[test]
+    fn ours() {
+        for classic in [false, true] {
+            assert!(is_ours(&drain(9900, "a&b=%/c", classic)));
+        }
+        let path = |hook: Value| hook["httpGet"]["path"].clone();
+        assert_eq!(path(drain(9900, "a&b=%/c~1", true)), "/drain?token=a%26b%3D%25%2Fc~1");
+        for other in [json!({"path": "/drain"}), json!({"path": "/stop?token=x"}), json!({})] {
+            assert!(!is_ours(&json!({"httpGet": other})), "{other}");
+        }
+        assert!(!is_ours(&json!({"exec": {"command": ["sleep", "5"]}})));
     }
 
     /// Guards: what does more than sleep, or what nobody can tell, is not taken away.

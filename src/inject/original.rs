@@ -116,7 +116,7 @@ impl Touched {
         if let Some(was) = &self.pre_stop
             && let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut)
             // One that somebody has put there since is theirs.
-            && lifecycle.get("preStop").is_some_and(|hook| hooks::token(hook).is_some())
+            && lifecycle.get("preStop").is_some_and(hooks::is_ours)
         {
             match was.first() {
                 Some(was) => lifecycle.insert("preStop".to_owned(), was.clone()),

@@ -17,6 +17,8 @@ pub(super) struct Plan {
     pub(super) admin_port: u16,
     pub(super) times: Times,
     pub(super) token: String,
+    /// Two ordinary containers.
+    pub(super) classic: bool,
     /// The containers that get the hook, by their index.
     pub(super) hooked: Vec<usize>,
     /// What is worth a word.
@@ -59,7 +61,7 @@ pub(super) fn plan(
     if let Some(port) = privileged {
         notes.push(format!("port {port} needs a container runtime that lets everybody listen below 1024"));
     }
-    Ok(Plan { forwards, admin_port, times, token: token()?, hooked, notes })
+    Ok(Plan { forwards, admin_port, times, token: token()?, classic: settings.classic, hooked, notes })
 }
 
 /// How long the hooks slept that make room for ebb's.
