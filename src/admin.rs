@@ -6,7 +6,7 @@
 //! | `GET\|POST /drain` | begins or joins the drain and answers at its end; `?wait=false`: at once, with 202 |
 //! | `POST /undrain` | takes it back |
 //! | `/startupz` `/livez` | 200 |
-//! | `/readyz` | 200 while connections are accepted and the app can be reached |
+//! | `/readyz` | 200 while connections are accepted and the app can be reached; not when clients still come after the shortest lame duck |
 //! | `/lbz` | 200 while serving: for load balancers that probe the pod themselves |
 //! | `/metrics` | Prometheus |
 //! | `/status` | JSON |
@@ -50,6 +50,8 @@ pub struct Admin {
     config: AdminConfig,
     forwards: Vec<status::ForwardInfo>,
     upstreams: Vec<crate::config::Upstream>,
+    lame_duck_min: Duration,
+    quiet: Duration,
     drain: Handle,
     registry: Registry,
     metrics: Arc<Metrics>,
@@ -88,6 +90,8 @@ impl Admin {
             config: config.admin.clone(),
             forwards: status::forwards(config, metrics),
             upstreams: config.forwards.iter().map(|forward| forward.upstream.clone()).collect(),
+            lame_duck_min: config.budget.lame_duck_min(),
+            quiet: config.budget.quiet(),
             drain,
             registry,
             metrics: Arc::clone(metrics),

@@ -42,7 +42,10 @@ pub(super) fn container(plan: &Plan, settings: &Settings, spec: &Value, mut port
     // Of these only readiness depends on the app, and it gates nothing: the app can start.
     put("startupProbe", probe("/startupz", 1));
     put("livenessProbe", probe("/livez", 10));
-    put("readinessProbe", probe("/readyz", 5));
+    // Quick, so that the pod has left its Services before lame duck ends, also when nobody deleted it (see `/readyz`).
+    let mut readiness = probe("/readyz", 2);
+    readiness["failureThreshold"] = 2.into();
+    put("readinessProbe", readiness);
     if settings.classic {
         // Its SIGTERM would come at once: with a hook of its own it comes when the drain is over.
         put("lifecycle", json!({"preStop": hooks::drain(plan.admin_port, &plan.token, true)}));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::{App, Client, Ebb, Traffic};
+use crate::support::{App, Client, Ebb, Traffic, within};
 
 /// Guards: `--lame-duck-min`: the least, even when nobody comes.
 #[tokio::test]
@@ -177,6 +177,25 @@ async fn open_connections_are_told_in_lame_duck_but_not_all_at_once() {
     let spread = told[39] - told[0];
     assert!(spread > Duration::from_millis(900), "all were told within {spread:?}: {told:?}");
     assert_eq!(hook.report().await["outcome"], "clean");
+}
+
+/// Guards: clients that still come after `--lame-duck-min` are led elsewhere before they are refused, also when the pod is
+/// not deleted and only the app is restarted: readiness fails, but not before, and everything is accepted still.
+#[tokio::test]
+async fn readiness_fails_when_clients_still_come_after_its_minimum() {
+    let app = App::hello();
+    let flags = ["--grace-period", "10m", "--lame-duck-min", "2s", "--lame-duck-max", "5m", "--quiet", "1s"];
+    let ebb = Ebb::start_with(&app, &flags).await;
+    let traffic = Traffic::start(ebb.addr(), 0, 1);
+    traffic.served(1).await;
+    let start = Instant::now();
+    let _hook = ebb.drain().await;
+    ebb.phase("lame-duck").await;
+    let failing = async { while ebb.admin_get("/readyz").await.status() == 200 {} };
+    within("readiness to fail", failing).await;
+    assert!(start.elapsed() >= Duration::from_secs(2), "it failed after {:?}", start.elapsed());
+    assert_eq!(ebb.status().await["phase"], "lame-duck");
+    assert_eq!(ebb.client().await.get("/").await.status(), 200);
 }
 
 /// Guards: a budget that does not fit is refused, with the sum.
