@@ -268,8 +268,13 @@ pub(crate) struct Hook {
 impl Hook {
     /// Sends the request, with these header lines (each with its line end).
     pub(crate) async fn call(admin: SocketAddr, headers: &str) -> Self {
+        Self::get(admin, "//drain", headers).await
+    }
+
+    /// The same with another target.
+    pub(crate) async fn get(admin: SocketAddr, target: &str, headers: &str) -> Self {
         let mut client = Client::connect(admin).await;
-        client.send(format!("GET //drain HTTP/1.1\r\nHost: {admin}\r\n{headers}\r\n")).await;
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\n{headers}\r\n")).await;
         Self { client }
     }
 

@@ -14,6 +14,8 @@ use super::ebb::{Ebb, Hook};
 pub(crate) enum Order {
     /// Two ordinary containers: ebb, which has no hook, gets its SIGTERM while the app's hook runs.
     Classic,
+    /// Two ordinary containers as `ebb inject --classic` makes them: both have the hook, and each gets its SIGTERM behind its own.
+    Injected,
     /// ebb is a native sidecar: its SIGTERM comes after the app has ended.
     Native,
 }
@@ -24,8 +26,8 @@ pub(crate) struct Kubelet {
     pub(crate) grace: Duration,
     /// Which comes first.
     pub(crate) order: Order,
-    /// The hook's httpHeaders, each with its line end.
-    pub(crate) headers: &'static str,
+    /// What the hook asks for. There are no headers: before 1.26 the kubelet does not send a hook's httpHeaders.
+    pub(crate) target: &'static str,
 }
 
 /// What the deletion of a pod looked like.
@@ -49,15 +51,22 @@ impl Kubelet {
     pub(crate) async fn delete(self, mut app: App, mut ebb: Ebb) -> Deletion {
         let deleted = Instant::now();
         let pod = (super::own_address(), ebb.admin.port()).into();
-        let waiting = Hook::call(pod, self.headers).await;
+        let waiting = Hook::get(pod, self.target, "").await;
+        let own = match self.order {
+            Order::Injected => Some(Hook::get(pod, self.target, "").await),
+            Order::Classic | Order::Native => None,
+        };
         if self.order == Order::Classic {
             ebb.signal(libc::SIGTERM);
         }
         let report = waiting.report().await;
+        if let Some(own) = own {
+            assert_eq!(own.report().await, report, "both hooks wait for the same drain");
+        }
         let hook = deleted.elapsed();
         let app_in_flight = app.in_flight();
         app.kill().await;
-        if self.order == Order::Native {
+        if self.order != Order::Classic {
             ebb.signal(libc::SIGTERM);
         }
         let status = ebb.exit_or_kill(self.grace.saturating_sub(deleted.elapsed())).await;
