@@ -5,6 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY bench bench
 COPY tests/clients/tonic tests/clients/tonic
+COPY tests/kubernetes tests/kubernetes
 COPY src src
 # Seconds since 1970 that the file in the image is dated with: the same sources make the same layer.
 ARG SOURCE_DATE_EPOCH=0

@@ -33,6 +33,11 @@ loss *ARGS:
 bench *ARGS:
     bench/run {{ARGS}}
 
+# Pods go away on a real Kubernetes, under clients of every kind: tests/kubernetes/README.md
+[positional-arguments]
+e2e *ARGS:
+    tests/kubernetes/run "$@"
+
 # A static binary, as the image has it
 static:
     RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"

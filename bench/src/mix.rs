@@ -120,9 +120,7 @@ impl Mix {
                 streams(Call::Unary, 8, 4).add_to(&mut running);
                 streams(Call::Stream, 8, 2).add_to(&mut running);
             }
-            Protocol::WebSocket => {
-                (0..24).for_each(|id| running.spawn(|session| websocket::client(session, self.http, id)))
-            }
+            Protocol::WebSocket => return websockets(self.http, 24),
             Protocol::Tcp => {
                 (0..24).for_each(|id| running.spawn(|session| tcp::client(session, self.tcp, id)))
             }
@@ -152,6 +150,13 @@ impl RunningMix {
         tallies.sort_by_key(|(n, ..)| *n);
         tallies.into_iter().map(|(_, protocol, tally)| (protocol, tally)).collect()
     }
+}
+
+/// So many clients with WebSockets, as tasks of the current runtime.
+pub fn websockets(addr: SocketAddr, clients: u64) -> Running {
+    let mut running = Running::new();
+    (0..clients).for_each(|id| running.spawn(|session| websocket::client(session, addr, id)));
+    running
 }
 
 #[cfg(test)]
