@@ -89,7 +89,8 @@ fn examples() {
     for (name, args) in [("native.yaml", &[][..]), ("classic.yaml", &["--classic"])] {
         let example = read(name);
         let made = bare(&injected(&[args, &["--token", "change-me"]].concat(), &app));
-        let (same, policy) = bare(&example).split_at_checked(made.len()).map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let (same, policy) =
+            bare(&example).split_at_checked(made.len()).map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         assert!(same == made, "{name} is not what becomes of app.yaml:\n{made}");
         assert!(policy.contains("kind: NetworkPolicy"), "{policy}");
         assert_eq!(inject(&[args, &["--check"]].concat(), &example).status.code(), Some(0), "{name}");

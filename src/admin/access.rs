@@ -23,7 +23,8 @@ pub(super) fn check<B>(config: &AdminConfig, peer: SocketAddr, request: &Request
         return Err(Refused::NotOpen);
     };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-    let asked = request.uri().query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("token="));
+    let asked =
+        request.uri().query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("token="));
     let right = |given: &[u8]| same(given, token.as_bytes());
     if bearer(given).is_some_and(right) || asked.is_some_and(|text| right(&decoded(text))) {
         return Ok(());
@@ -129,7 +130,9 @@ mod tests {
         assert_eq!(status(Some("secret"), false, other, Some("bearer secret")), 200);
         assert_eq!(status(Some("secret"), false, other, Some("Bearer")), 401);
         assert_eq!(status(None, false, other, Some("?token=secret")), 403);
-        for wrong in ["?token=", "?token=Secret", "?token=secret2", "?token=%73ecre", "?tokens=secret", "?secret"] {
+        for wrong in
+            ["?token=", "?token=Secret", "?token=secret2", "?token=%73ecre", "?tokens=secret", "?secret"]
+        {
             assert_eq!(status(Some("secret"), false, other, Some(wrong)), 401, "{wrong}");
         }
         for right in ["?token=secret", "?wait=false&token=secret", "?token=%73ecre%74"] {

@@ -67,9 +67,7 @@ impl SharedState {
 }
 
 /// A handle, and the controller's ends of it.
-pub(super) fn handle(
-    arrivals: Arc<Arrivals>,
-) -> (Handle, mpsc::UnboundedReceiver<Command>, SharedState) {
+pub(super) fn handle(arrivals: Arc<Arrivals>) -> (Handle, mpsc::UnboundedReceiver<Command>, SharedState) {
     let (commands, receiver) = mpsc::unbounded_channel();
     let state = State { phase: Phase::Serving, trigger: None, deadline: None, report: None };
     let state = SharedState(Arc::new(Mutex::new(state)));

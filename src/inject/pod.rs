@@ -226,7 +226,8 @@ fn hook(container: &mut Value, plan: &Plan, original: &mut Original) -> Result<(
     let container = container.as_object_mut().ok_or("a container is not a mapping: write it as one")?;
     touched.no_lifecycle = container.get("lifecycle").is_none_or(Value::is_null);
     let lifecycle = map_at(container, "lifecycle")?;
-    let was = lifecycle.insert("preStop".to_owned(), hooks::drain(plan.admin_port, &plan.token, plan.classic));
+    let was =
+        lifecycle.insert("preStop".to_owned(), hooks::drain(plan.admin_port, &plan.token, plan.classic));
     touched.pre_stop = Some(was.into_iter().collect());
     Ok(())
 }

@@ -44,7 +44,7 @@ where "shop.pod" is a template of your chart that gives the pod's spec. Settings
 {{- if and $lifecycle.preStop (not $ebb.replaceHook) -}}
   {{- fail (printf "ebb: container %s has a preStop hook: what it does belongs into the app's SIGTERM handler; or set ebb.replaceHook" $app.container.name) -}}
 {{- end -}}
-{{- $hook := fromYaml (include "ebb.hook" $ebb) -}}
+{{- $hook := fromYaml (include "ebb.hook" (dict "ebb" $ebb "classic" $classic)) -}}
 {{- $_ := set $app.container "lifecycle" (mergeOverwrite (deepCopy $lifecycle) (dict "preStop" $hook)) -}}
 {{- $container := fromYaml (include "ebb.container" (dict "ebb" $ebb "classic" $classic "number" $number "grace" $grace)) -}}
 {{- $_ := set $container "ports" (list $port (dict "name" "ebb-admin" "containerPort" (int $ebb.adminPort))) -}}
@@ -75,14 +75,21 @@ where "shop.pod" is a template of your chart that gives the pod's spec. Settings
 {{- if .ebb.listen }}{{ .ebb.listen }}{{ else if gt (int .number) 55535 }}{{ sub .number 10000 }}{{ else }}{{ add .number 10000 }}{{ end -}}
 {{- end -}}
 
-{{/* The preStop hook, by the admin port's number: a name would be looked up in the wrong container. */}}
+{{/*
+The preStop hook, by the admin port's number: a name would be looked up in the wrong container. Kubelets before 1.26, which a classic sidecar is for,
+send no headers with it.
+*/}}
 {{- define "ebb.hook" -}}
 httpGet:
+  port: {{ .ebb.adminPort }}
+{{- if .classic }}
+  path: {{ printf "/drain?token=%s" (urlquery .ebb.token) | quote }}
+{{- else }}
   path: /drain
-  port: {{ .adminPort }}
   httpHeaders:
     - name: Authorization
-      value: {{ printf "Bearer %s" .token | quote }}
+      value: {{ printf "Bearer %s" .ebb.token | quote }}
+{{- end }}
 {{- end -}}
 
 {{- define "ebb.container" -}}
@@ -132,10 +139,11 @@ livenessProbe:
   periodSeconds: 10
 readinessProbe:
   httpGet: {path: /readyz, port: {{ $ebb.adminPort }}}
-  periodSeconds: 5
+  periodSeconds: 2
+  failureThreshold: 2
 {{- if .classic }}
 lifecycle:
-  preStop: {{- include "ebb.hook" $ebb | nindent 4 }}
+  preStop: {{- include "ebb.hook" . | nindent 4 }}
 {{- end }}
 resources: {{- toYaml $ebb.resources | nindent 2 }}
 securityContext:

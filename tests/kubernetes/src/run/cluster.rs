@@ -75,7 +75,11 @@ impl Cluster {
         if done.status.success() {
             return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
         }
-        Err(io::Error::other(format!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&done.stderr))))
+        Err(io::Error::other(format!(
+            "kubectl {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&done.stderr)
+        )))
     }
 
     pub(super) async fn json(&self, args: &[&str]) -> io::Result<Value> {
@@ -94,7 +98,8 @@ impl Cluster {
     /// The newest API of PodDisruptionBudgets and evictions.
     pub(super) async fn policy(&self) -> io::Result<&'static str> {
         let versions = self.run(&["api-versions"]).await?;
-        let found = ["policy/v1", "policy/v1beta1"].into_iter().find(|api| versions.lines().any(|line| line == *api));
+        let found =
+            ["policy/v1", "policy/v1beta1"].into_iter().find(|api| versions.lines().any(|line| line == *api));
         found.ok_or_else(|| io::Error::other("the cluster has no API group policy"))
     }
 
@@ -164,7 +169,8 @@ impl Cluster {
 
     /// Waits until there are so many pods, all of them ready, and no other any more.
     pub(super) async fn settled(&self, app: &str, replicas: usize) -> io::Result<Vec<Pod>> {
-        let right = |pods: &[Pod]| pods.len() == replicas && pods.iter().all(|pod| pod.ready && !pod.terminating);
+        let right =
+            |pods: &[Pod]| pods.len() == replicas && pods.iter().all(|pod| pod.ready && !pod.terminating);
         self.until(app, &format!("{replicas} pods of {app} to be ready"), right).await
     }
 }

@@ -56,7 +56,8 @@ impl Cell {
         }
         let should_fail = self.strategy == Strategy::None && self.scenario == Scenario::Restart;
         if should_fail && self.count().total().failed() == 0 {
-            failures.push(format!("{}: nothing failed, so these clients would not notice anything", self.name()));
+            failures
+                .push(format!("{}: nothing failed, so these clients would not notice anything", self.name()));
         }
         failures
     }
@@ -70,7 +71,8 @@ impl Report {
 
     /// All of it for people.
     pub(super) fn markdown(&self, about: &str, took: Duration, failures: &[String]) -> String {
-        let strategies: Vec<_> = Strategy::ALL.into_iter().filter(|one| self.of(*one).next().is_some()).collect();
+        let strategies: Vec<_> =
+            Strategy::ALL.into_iter().filter(|one| self.of(*one).next().is_some()).collect();
         let mut text = String::new();
         let all = Tables { report: self, strategies: &strategies };
         // Writing to a String does not fail.
@@ -159,12 +161,16 @@ impl Tables<'_> {
     }
 
     fn drains(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| ebb's own reports | drains | clean | seconds | last new connection after | told to go | closed idle | finished | cut | rescued |")?;
+        writeln!(
+            f,
+            "| ebb's own reports | drains | clean | seconds | last new connection after | told to go | closed idle | finished | cut | rescued |"
+        )?;
         writeln!(f, "|---|{}", "---:|".repeat(9))?;
         for cell in self.report.of(Strategy::Ebb) {
             let drains: Vec<_> = cell.rollouts.iter().flat_map(|rollout| &rollout.drains).collect();
             let seconds = |path: &str| {
-                let mut all: Vec<_> = drains.iter().filter_map(|drain| drain.pointer(path)?.as_f64()).collect();
+                let mut all: Vec<_> =
+                    drains.iter().filter_map(|drain| drain.pointer(path)?.as_f64()).collect();
                 all.sort_by(f64::total_cmp);
                 match all[..] {
                     [] => "none".to_owned(),
@@ -173,7 +179,8 @@ impl Tables<'_> {
                 }
             };
             let clean = drains.iter().filter(|drain| drain["outcome"] == "clean").count();
-            let (title, total, last) = (cell.scenario.title(), seconds("/seconds/total"), seconds("/last_arrival_seconds"));
+            let (title, total, last) =
+                (cell.scenario.title(), seconds("/seconds/total"), seconds("/last_arrival_seconds"));
             write!(f, "| {title} | {} | {clean} | {total} | {last} |", drains.len())?;
             for end in ["told", "closed_idle", "finished", "cut", "rescued"] {
                 write!(f, " {} |", thousands(drains.iter().map(|drain| connections(drain, end)).sum()))?;
@@ -235,7 +242,8 @@ mod tests {
     use super::*;
 
     fn cell(strategy: Strategy, counts: Counts, complaints: Vec<String>) -> Cell {
-        let drains = vec![json!({"outcome": "clean", "seconds": {"total": 6.5}, "last_arrival_seconds": null,
+        let drains =
+            vec![json!({"outcome": "clean", "seconds": {"total": 6.5}, "last_arrival_seconds": null,
             "connections": {"http1": {"told": 3}, "http2": {"told": 4}}})];
         let count = Count(vec![("one-shot".to_owned(), counts)]);
         let rollout = Rollout { count, drains, complaints, took: Duration::from_secs(20) };

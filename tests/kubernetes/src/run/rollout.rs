@@ -46,8 +46,10 @@ impl Rollout {
         sleep(AFTER).await;
         let count: Count = serde_json::from_str(&clients(cluster, &["stop"]).await?)?;
         let find = |name: &str| after.iter().find(|pod| pod.name == name);
-        let gone: Vec<_> = pods.iter().filter(|pod| find(&pod.name).is_none()).map(|pod| pod.name.clone()).collect();
-        let restarted = pods.iter().filter(|pod| find(&pod.name).is_some_and(|now| now.restarts > pod.restarts));
+        let gone: Vec<_> =
+            pods.iter().filter(|pod| find(&pod.name).is_none()).map(|pod| pod.name.clone()).collect();
+        let restarted =
+            pods.iter().filter(|pod| find(&pod.name).is_some_and(|now| now.restarts > pod.restarts));
         let drained: Vec<_> = restarted.map(|pod| pod.name.clone()).chain(gone.iter().cloned()).collect();
         let (drains, complaints) = match logs {
             Some(logs) => check(&drained, &logs.reports(&gone).await),
@@ -82,7 +84,8 @@ async fn clients(cluster: &Cluster, words: &[&str]) -> io::Result<String> {
 impl fmt::Display for Rollout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {:.0} s", self.count.total(), self.took.as_secs_f64())?;
-        for (kind, counts) in self.count.0.iter().filter(|(_, counts)| counts.failed() > 0 || counts.ok == 0) {
+        for (kind, counts) in self.count.0.iter().filter(|(_, counts)| counts.failed() > 0 || counts.ok == 0)
+        {
             write!(f, "\n    {kind}: {counts}")?;
         }
         for drain in &self.drains {

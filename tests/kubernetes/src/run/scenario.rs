@@ -72,7 +72,9 @@ impl Scenario {
     pub(super) async fn act(self, cluster: &mut Cluster, shop: &Shop, pods: &[Pod]) -> io::Result<()> {
         let deployment = format!("deployment/{}", shop.name);
         // A container that is restarted again and again is kept waiting.
-        let Some(pod) = pods.iter().min_by_key(|pod| pod.restarts) else { return Err(ErrorKind::NotFound.into()) };
+        let Some(pod) = pods.iter().min_by_key(|pod| pod.restarts) else {
+            return Err(ErrorKind::NotFound.into());
+        };
         match self {
             Self::Restart => {
                 cluster.run(&["rollout", "restart", &deployment]).await?;

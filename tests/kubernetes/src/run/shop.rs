@@ -59,7 +59,12 @@ pub(super) struct Shop {
 
 impl Shop {
     /// Applies the manifests and waits for the pods.
-    pub(super) async fn open(cluster: &Cluster, args: &RunArgs, ebb: &Path, strategy: Strategy) -> io::Result<Self> {
+    pub(super) async fn open(
+        cluster: &Cluster,
+        args: &RunArgs,
+        ebb: &Path,
+        strategy: Strategy,
+    ) -> io::Result<Self> {
         let name = match strategy {
             Strategy::Ebb => "with-ebb",
             Strategy::None => "no-hook",
@@ -84,7 +89,9 @@ impl Shop {
         let mut words = vec!["delete", "--wait=false"];
         words.extend(all.split(' '));
         cluster.run(&words).await?;
-        cluster.run(&["delete", "pods", "--selector", &format!("app={}", self.name), "--grace-period=1"]).await?;
+        cluster
+            .run(&["delete", "pods", "--selector", &format!("app={}", self.name), "--grace-period=1"])
+            .await?;
         Ok(())
     }
 }
@@ -116,7 +123,16 @@ async fn apply(
 async fn inject(ebb: &Path, image: &str, manifests: &str) -> io::Result<String> {
     let mut command = Command::new(ebb);
     // A token that stays: another one would be another pod template.
-    command.args(["inject", "--classic", "--image", image, "--image-pull-policy", "IfNotPresent", "--token", "e2e"]);
+    command.args([
+        "inject",
+        "--classic",
+        "--image",
+        image,
+        "--image-pull-policy",
+        "IfNotPresent",
+        "--token",
+        "e2e",
+    ]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
