@@ -38,9 +38,14 @@ bench *ARGS:
 e2e *ARGS:
     tests/kubernetes/run "$@"
 
+# Half an hour of clients that come and go: does anything grow?
+soak *ARGS:
+    cargo build --release --workspace
+    target/release/soak {{ARGS}}
+
 # A static binary, as the image has it
 static:
-    RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
+    RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
 
 # The image
 image TAG="ebb:dev":
