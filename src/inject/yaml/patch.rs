@@ -58,7 +58,11 @@ impl Patch<'_> {
         if !old.iter().any(|entry| new.contains_key(&entry.name)) {
             return None;
         }
+        let mut gone = 0;
         for (i, entry) in old.iter().enumerate() {
+            if entry.start < gone {
+                continue;
+            }
             match new.get(&entry.name) {
                 Some(value) => {
                     let mut inner = Vec::new();
@@ -69,7 +73,10 @@ impl Patch<'_> {
                     }
                 }
                 None => {
-                    edits.push(self.removed(entry.start, entry.value.end, old.get(i + 1).map(|e| e.start))?)
+                    let next = old[i..].iter().find(|entry| new.contains_key(&entry.name));
+                    let edit = self.removed(entry.start, entry.value.end, next.map(|next| next.start))?;
+                    gone = edit.1;
+                    edits.push(edit);
                 }
             }
         }
@@ -188,6 +195,11 @@ impl Patch<'_> {
             at = end;
         }
         out.push_str(&self.text[at..]);
+        // Lines that went from a last one without an end leave the end of the line before.
+        if !self.text.ends_with('\n') && out.ends_with('\n') {
+            out.pop();
+            out.truncate(out.strip_suffix('\r').map_or(out.len(), str::len));
+        }
         Some(out)
     }
 

@@ -93,6 +93,18 @@ fn in_place() {
     );
 }
 
+/// Guards: several keys that go from the line of a dash, and a last line without an end.
+#[test]
+fn removed_in_place() {
+    let text = "# first\na:\n- name: x # x\n  b: 1\n  c: 2 # c\n  d: 3 # d";
+    let root = read(text, 1).unwrap().unwrap();
+    assert_eq!(
+        rewrite(text, &root, &json!({"a": [{"c": 2, "d": 3}]})),
+        "# first\na:\n- c: 2 # c\n  d: 3 # d"
+    );
+    assert_eq!(rewrite(text, &root, &json!({"a": [{"name": "x"}]})), "# first\na:\n- name: x # x");
+}
+
 /// Guards: a text that can't be changed in place, because something else hangs on it, is written anew.
 #[test]
 fn anew() {
