@@ -15,6 +15,7 @@ mod original;
 mod plan;
 mod pod;
 mod ports;
+mod resources;
 mod services;
 pub mod settings;
 #[cfg(test)]

@@ -462,11 +462,15 @@ async fn what_cannot_work_is_refused() {
     folder.mount("first", &authority.identity());
     let (cert, key) = (folder.path("tls.crt"), folder.path("tls.key"));
     let files = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--tls-key", "/k"], "--tls-cert <FILE>"),
         (&["--tls-cert", "/no/such", "--tls-key", "/k"], "--tls-cert /no/such: cannot read it"),
         (&[&files[..], &["--tls-reload-interval", "0s"]].concat(), "write a duration above zero"),
         (&[&files[..], &["--lame-duck-min", "9s", "--lame-duck-max", "1s"]].concat(), "--lame-duck-max"),
+        (
+            &[&files[..], &["--memory", "1Gi", "--memory-limit", "1Mi"]].concat(),
+            "more than --memory-limit 1Mi",
+        ),
         (&[&files[..], &["--listen", "nowhere"]].concat(), "write ADDRESS:PORT"),
     ];
     for (flags, needle) in cases {

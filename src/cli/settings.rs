@@ -72,19 +72,19 @@ pub(crate) struct SettingsArgs {
     env: Vec<(String, String)>,
 
     /// What ebb's container requests [default: 10m]
-    #[arg(long, env = "EBB_INJECT_CPU", value_name = "QUANTITY", value_parser = inject::settings::word)]
+    #[arg(long, env = "EBB_INJECT_CPU", value_name = "QUANTITY", value_parser = inject::settings::quantity)]
     cpu: Option<String>,
 
     /// What it may use at most [default: no limit]
-    #[arg(long, env = "EBB_INJECT_CPU_LIMIT", value_name = "QUANTITY", value_parser = inject::settings::word)]
+    #[arg(long, env = "EBB_INJECT_CPU_LIMIT", value_name = "QUANTITY", value_parser = inject::settings::quantity)]
     cpu_limit: Option<String>,
 
     /// What ebb's container requests [default: 16Mi]
-    #[arg(long, env = "EBB_INJECT_MEMORY", value_name = "QUANTITY", value_parser = inject::settings::word)]
+    #[arg(long, env = "EBB_INJECT_MEMORY", value_name = "QUANTITY", value_parser = inject::settings::quantity)]
     memory: Option<String>,
 
     /// What it may use at most [default: 128Mi]
-    #[arg(long, env = "EBB_INJECT_MEMORY_LIMIT", value_name = "QUANTITY", value_parser = inject::settings::word)]
+    #[arg(long, env = "EBB_INJECT_MEMORY_LIMIT", value_name = "QUANTITY", value_parser = inject::settings::quantity)]
     memory_limit: Option<String>,
 
     /// The Secret (of type kubernetes.io/tls) with the certificate of https:// ports

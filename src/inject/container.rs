@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
-use super::ports::ADMIN_PORT;
+use super::ports::{ADMIN_NAME, ADMIN_PORT};
+use super::resources::resources;
 use super::settings::Settings;
-use super::{CONTAINER, hooks, list_at};
+use super::{CONTAINER, hooks};
 use crate::config::Scheme;
 
 /// The image, as `docker build -t ebb:dev .` makes it.
@@ -23,8 +24,16 @@ const TLS_PATH: &str = "/tls";
 pub(super) const TLS_VOLUME: &str = "ebb-tls";
 
 /// The container. `ports` are those that it takes over, with whatever belongs to them.
-pub(super) fn container(plan: &Plan, settings: &Settings, spec: &Value, mut ports: Vec<Value>) -> Value {
-    ports.push(json!({"name": "ebb-admin", "containerPort": plan.admin_port}));
+///
+/// # Errors
+/// When its resources contradict each other.
+pub(super) fn container(
+    plan: &Plan,
+    settings: &Settings,
+    spec: &Value,
+    mut ports: Vec<Value>,
+) -> Result<Value, String> {
+    ports.push(json!({"name": ADMIN_NAME, "containerPort": plan.admin_port}));
     let probe = |path: &str, period: u64| json!({"httpGet": {"path": path, "port": plan.admin_port}, "periodSeconds": period});
     let mut container = Map::new();
     let mut put = |key: &str, value: Value| container.insert(key.to_owned(), value);
@@ -50,12 +59,15 @@ pub(super) fn container(plan: &Plan, settings: &Settings, spec: &Value, mut port
         // Its SIGTERM would come at once: with a hook of its own it comes when the drain is over.
         put("lifecycle", json!({"preStop": hooks::drain(plan.admin_port, &plan.token, true)}));
     }
-    put("resources", resources(settings, spec));
+    let resources = resources(settings, spec)?;
+    if !resources.is_empty() {
+        put("resources", resources.into());
+    }
     put("securityContext", security_context(spec));
     if has_tls(plan) {
         put("volumeMounts", json!([{"name": TLS_VOLUME, "mountPath": TLS_PATH, "readOnly": true}]));
     }
-    container.into()
+    Ok(container.into())
 }
 
 /// Whether a Secret has to be mounted.
@@ -100,37 +112,6 @@ fn environment(plan: &Plan, settings: &Settings) -> Value {
     let token = ("EBB_ADMIN_TOKEN".to_owned(), plan.token.clone());
     let all = std::iter::once(&token).chain(&settings.env);
     all.map(|(name, value)| json!({"name": name, "value": value})).collect()
-}
-
-/// Small requests and a bound on memory; a pod whose containers all have what they ask for keeps that (QoS class Guaranteed).
-fn resources(settings: &Settings, spec: &Value) -> Value {
-    let guaranteed = is_guaranteed(spec);
-    let or = |asked: &Option<String>, default: &str| asked.clone().unwrap_or_else(|| default.to_owned());
-    let memory_limit = or(&settings.memory_limit, "128Mi");
-    let mut requests = Map::new();
-    let mut limits = Map::new();
-    let cpu = or(&settings.cpu, if guaranteed { "100m" } else { "10m" });
-    if let Some(limit) = settings.cpu_limit.clone().or_else(|| guaranteed.then(|| cpu.clone())) {
-        limits.insert("cpu".to_owned(), limit.into());
-    }
-    requests.insert("cpu".to_owned(), cpu.into());
-    requests.insert(
-        "memory".to_owned(),
-        or(&settings.memory, if guaranteed { &memory_limit } else { "16Mi" }).into(),
-    );
-    limits.insert("memory".to_owned(), memory_limit.into());
-    json!({"requests": requests, "limits": limits})
-}
-
-fn is_guaranteed(spec: &Value) -> bool {
-    let mut all = list_at(spec, "containers").iter().chain(list_at(spec, "initContainers"));
-    all.all(|container| {
-        let of = |kind: &str, what: &str| container.pointer(&format!("/resources/{kind}/{what}"));
-        ["cpu", "memory"].iter().all(|what| {
-            let limit = of("limits", what);
-            limit.is_some() && of("requests", what).is_none_or(|request| Some(request) == limit)
-        })
-    })
 }
 
 /// What the restricted Pod Security Standard wants, whatever the pod says for its other containers.

@@ -195,7 +195,7 @@ fn apply(object: &mut Map<String, Value>, plan: &Plan, settings: &Settings) -> R
     }
     // Behind the others: it starts when they have done their part, and they still have each other when it ends.
     let list = if settings.classic { "containers" } else { "initContainers" };
-    append(spec, list, container::container(plan, settings, &before, ports), &mut original)?;
+    append(spec, list, container::container(plan, settings, &before, ports)?, &mut original)?;
     let text = serde_json::to_string(&original).map_err(|error| error.to_string())?;
     if !object.contains_key("metadata") {
         object.shift_insert(0, "metadata".to_owned(), json!({}));

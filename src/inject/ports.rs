@@ -11,6 +11,12 @@ use crate::config::Scheme;
 /// Where the admin port is when it can be.
 pub(super) const ADMIN_PORT: u16 = 9900;
 
+/// What it is called there.
+pub(super) const ADMIN_NAME: &str = "ebb-admin";
+
+/// So many ports are fronted at most: nobody means more, and each is looked up among all.
+pub(super) const MAX_PORTS: usize = 1000;
+
 /// How far from the app's port ebb listens, when it can.
 const OFFSET: u16 = 10_000;
 

@@ -148,10 +148,10 @@ impl Settings {
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
                 self.env = lines.map(variable).collect::<Result<_, _>>()?;
             }
-            "cpu" => self.cpu = Some(word(text)?),
-            "cpu-limit" => self.cpu_limit = Some(word(text)?),
-            "memory" => self.memory = Some(word(text)?),
-            "memory-limit" => self.memory_limit = Some(word(text)?),
+            "cpu" => self.cpu = Some(quantity(text)?),
+            "cpu-limit" => self.cpu_limit = Some(quantity(text)?),
+            "memory" => self.memory = Some(quantity(text)?),
+            "memory-limit" => self.memory_limit = Some(quantity(text)?),
             "tls-secret" => self.tls_secret = Some(word(text)?),
             _ => return Err("ebb knows no such setting: see deploy/README.md".to_owned()),
         }
@@ -176,9 +176,18 @@ pub(crate) fn word(text: &str) -> Result<String, String> {
     }
 }
 
-/// A bearer token as `ebb proxy` takes it.
+/// A bearer token as `ebb proxy` takes it. Of a `$` in a variable Kubernetes makes something else, and not of one in a hook.
 pub(crate) fn token(text: &str) -> Result<String, String> {
-    word(text).map_err(|_| "the token must be one word of visible ASCII characters".to_owned())
+    let token = word(text).ok().filter(|token| !token.contains('$'));
+    token.ok_or_else(|| "the token must be one word of visible ASCII characters, without $".to_owned())
+}
+
+/// An amount of something, as Kubernetes writes it.
+pub(crate) fn quantity(text: &str) -> Result<String, String> {
+    match super::resources::amount(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("'{text}': write a quantity, like 100m, 0.5 or 64Mi")),
+    }
 }
 
 /// A port that can be listened on.
@@ -252,6 +261,9 @@ impl Settings {
             }
         };
         let whole = Duration::from_secs(grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0)));
+        if i64::try_from(whole.as_secs()).is_err() {
+            return Err("the grace period is longer than Kubernetes can say: lower it".to_owned());
+        }
         Budget::new(whole, app, shortest, longest, self.quiet.unwrap_or(QUIET))
             .map_err(|error| error.to_string())?;
         Ok(Times {
