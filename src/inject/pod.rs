@@ -4,23 +4,14 @@ use serde_json::{Map, Value, json};
 
 use super::original::{self, Original};
 use super::plan::{self, Plan};
-use super::ports::{Forwarded, is_tcp};
+use super::ports::{Forwarded, PORT_USERS, is_tcp};
 use super::settings::Settings;
 use super::{CONTAINER, DOMAIN, INJECT, INJECTED, container, hooks, list_at, map_at, port_number, text_at};
 
-/// Places in a container where a port may be named.
-const PORT_USERS: [&str; 10] = [
-    "/livenessProbe/httpGet/port",
-    "/livenessProbe/tcpSocket/port",
-    "/readinessProbe/httpGet/port",
-    "/readinessProbe/tcpSocket/port",
-    "/startupProbe/httpGet/port",
-    "/startupProbe/tcpSocket/port",
-    "/lifecycle/postStart/httpGet/port",
-    "/lifecycle/postStart/tcpSocket/port",
-    "/lifecycle/preStop/httpGet/port",
-    "/lifecycle/preStop/tcpSocket/port",
-];
+/// How many parts a pod may have, and how many bytes of annotations, which is what Kubernetes takes. Nobody writes as much, and whoever
+/// may create pods must not keep a webhook busy.
+const MAX_PARTS: usize = 10_000;
+const MAX_ANNOTATIONS: usize = 256 << 10;
 
 /// A pod, or the template of many.
 #[derive(Debug)]

@@ -20,13 +20,27 @@ pub(super) const MAX_PORTS: usize = 1000;
 /// How far from the app's port ebb listens, when it can.
 const OFFSET: u16 = 10_000;
 
-/// Beginnings of port names that say that no HTTP in the clear is spoken there. `http` reads the first bytes, so it must not be
+/// Places in a container where a port may be named.
+pub(super) const PORT_USERS: [&str; 10] = [
+    "/livenessProbe/httpGet/port",
+    "/livenessProbe/tcpSocket/port",
+    "/readinessProbe/httpGet/port",
+    "/readinessProbe/tcpSocket/port",
+    "/startupProbe/httpGet/port",
+    "/startupProbe/tcpSocket/port",
+    "/lifecycle/postStart/httpGet/port",
+    "/lifecycle/postStart/tcpSocket/port",
+    "/lifecycle/preStop/httpGet/port",
+    "/lifecycle/preStop/tcpSocket/port",
+];
+
+/// Parts of port names that say that no HTTP in the clear is spoken there. `http` reads the first bytes, so it must not be
 /// guessed; bytes can be carried whatever they are.
-const NOT_HTTP: [&str; 16] = [
-    "tcp",
-    "tls",
-    "https",
-    "ssl",
+const NOT_HTTP: [&str; 4] = ["tcp", "tls", "https", "ssl"];
+
+/// The same of names that do not begin with HTTP's.
+const PROTOCOLS: [&str; 13] = [
+    "dns",
     "mysql",
     "postgres",
     "postgresql",
@@ -90,12 +104,17 @@ pub(super) fn choose(spec: &Value, settings: &Settings) -> Result<(Vec<Forwarded
             super::DOMAIN
         ));
     }
+    if asked.len() > MAX_PORTS {
+        return Err(format!("it has more than {MAX_PORTS} ports: name those that matter with --port"));
+    }
     let mut taken = taken(spec);
     taken.extend(asked.iter().filter_map(|asked| asked.port.parse::<u16>().ok()));
+    // What is only probed may be meant for ebb where somebody chooses it, but is nothing to choose unasked.
+    let avoided: BTreeSet<u16> = probed(spec).chain(asked.iter().filter_map(|asked| asked.listen)).collect();
     let admin = match settings.admin_port {
         Some(port) if taken.contains(&port) => return Err(in_use(port, "--admin-port")),
         Some(port) => port,
-        None => free_from(ADMIN_PORT, &taken),
+        None => free_from(ADMIN_PORT, &taken, &avoided),
     };
     taken.insert(admin);
     let mut forwards: Vec<Forwarded> = Vec::new();
@@ -110,15 +129,16 @@ pub(super) fn choose(spec: &Value, settings: &Settings) -> Result<(Vec<Forwarded
                 Some(port) if taken.contains(&port) => return Err(in_use(port, "--port LISTEN=PORT")),
                 Some(port) => port,
                 None => {
-                    free_from(forward.app.checked_add(OFFSET).unwrap_or_else(|| forward.app - OFFSET), &taken)
+                    let near = forward.app.checked_add(OFFSET).unwrap_or_else(|| forward.app - OFFSET);
+                    free_from(near, &taken, &avoided)
                 }
             };
             taken.insert(forward.listen);
             forwards.push(forward);
         }
     }
-    forwards.sort_by_key(|forward| asked.iter().position(|asked| is(asked, forward)));
-    unique_names(&mut forwards);
+    forwards.sort_by_cached_key(|forward| asked.iter().position(|asked| is(asked, forward)));
+    unique_names(&mut forwards)?;
     Ok((forwards, admin))
 }
 
@@ -127,13 +147,20 @@ fn is(asked: &Asked, forward: &Forwarded) -> bool {
 }
 
 /// A container may have a name once only.
-fn unique_names(forwards: &mut [Forwarded]) {
-    for i in 1..forwards.len() {
+fn unique_names(forwards: &mut [Forwarded]) -> Result<(), String> {
+    for i in 0..forwards.len() {
         let (before, rest) = forwards.split_at_mut(i);
+        if rest[0].name.as_deref() == Some(ADMIN_NAME) {
+            return Err(format!(
+                "port {} is named {ADMIN_NAME}, as ebb's own is: give it another name",
+                rest[0].app
+            ));
+        }
         if before.iter().any(|other| other.name.is_some() && other.name == rest[0].name) {
             rest[0].name = None;
         }
     }
+    Ok(())
 }
 
 fn in_use(port: u16, flag: &str) -> String {
@@ -146,11 +173,15 @@ fn app_containers(spec: &Value, settings: &Settings) -> Result<Vec<usize>, Strin
     if settings.containers.is_empty() {
         return Ok((0..containers.len()).collect());
     }
-    let index = |name: &String| {
-        let position = containers.iter().position(|container| text_at(container, "name") == Some(name));
+    let index = |name: &&String| {
+        let position =
+            containers.iter().position(|container| text_at(container, "name") == Some(name.as_str()));
         position.ok_or_else(|| format!("there is no container {name}, which --container asks for"))
     };
-    settings.containers.iter().map(index).collect()
+    let asked: BTreeSet<&String> = settings.containers.iter().collect();
+    let mut all: Vec<usize> = asked.iter().map(index).collect::<Result<_, _>>()?;
+    all.sort_unstable();
+    Ok(all)
 }
 
 fn declared(spec: &Value, apps: &[usize]) -> Result<Vec<Declared>, String> {
@@ -187,9 +218,17 @@ fn taken(spec: &Value) -> BTreeSet<u16> {
     ports.filter_map(|port| port.get("containerPort").and_then(port_number)).collect()
 }
 
-fn free_from(port: u16, taken: &BTreeSet<u16>) -> u16 {
-    let after = (port..=u16::MAX).find(|port| !taken.contains(port));
-    after.or_else(|| (1024..port).find(|port| !taken.contains(port))).unwrap_or(port)
+/// Where something seems to listen that no container declares.
+fn probed(spec: &Value) -> impl Iterator<Item = u16> {
+    let containers = list_at(spec, "containers").iter();
+    containers.flat_map(|container| {
+        PORT_USERS.iter().filter_map(|pointer| port_number(container.pointer(pointer)?))
+    })
+}
+
+fn free_from(port: u16, taken: &BTreeSet<u16>, avoided: &BTreeSet<u16>) -> u16 {
+    let free = |port: &u16| !taken.contains(port) && !avoided.contains(port);
+    (port..=u16::MAX).find(free).or_else(|| (1024..port).find(free)).unwrap_or(port)
 }
 
 fn forward(asked: &Asked, apps: &[usize], declared: &[Declared], spec: &Value) -> Result<Forwarded, String> {
@@ -221,8 +260,10 @@ fn forward(asked: &Asked, apps: &[usize], declared: &[Declared], spec: &Value) -
 
 /// HTTP unless something says otherwise; TLS that the app speaks itself is carried as it is.
 fn guess(app: u16, name: Option<&str>, container: &Value) -> Scheme {
-    let first = name.and_then(|name| name.split('-').next()).unwrap_or_default();
-    let says_http = first == "http" || first == "http2" || first == "grpc";
+    let parts = || name.unwrap_or_default().split('-');
+    let says_http = parts().next().is_some_and(|first| matches!(first, "http" | "http2" | "h2c" | "grpc"));
+    let says_other =
+        parts().any(|part| NOT_HTTP.contains(&part) || (!says_http && PROTOCOLS.contains(&part)));
     let https_probe = ["livenessProbe", "readinessProbe", "startupProbe"].iter().any(|probe| {
         let get = container.get(probe).and_then(|probe| probe.get("httpGet"));
         get.is_some_and(|get| {
@@ -233,5 +274,23 @@ fn guess(app: u16, name: Option<&str>, container: &Value) -> Scheme {
         })
     });
     let tls_number = matches!(app, 443 | 8443) && !says_http;
-    if https_probe || NOT_HTTP.contains(&first) || tls_number { Scheme::Tcp } else { Scheme::Http }
+    if https_probe || says_other || tls_number { Scheme::Tcp } else { Scheme::Http }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guards: HTTP spoken to what is none: names as people give them.
+    #[test]
+    fn names_say_what_is_spoken() {
+        let spoken = |app: u16, name: &str| guess(app, Some(name), &Value::Null);
+        for name in ["http", "http-redis", "grpc", "web", "api", "metrics", "sshd"] {
+            assert_eq!(spoken(8080, name), Scheme::Http, "{name}");
+        }
+        for name in ["https", "web-https", "grpc-tls", "dns-tcp", "tcp-main", "redis", "my-redis", "dns"] {
+            assert_eq!(spoken(8080, name), Scheme::Tcp, "{name}");
+        }
+        assert_eq!((spoken(443, "web"), spoken(443, "http")), (Scheme::Tcp, Scheme::Http));
+    }
 }
