@@ -129,6 +129,12 @@ fn annotations() {
     golden("annotations.yaml", &[], true);
 }
 
+/// Guards: a chart's test pod, and what another object makes: neither is refused, and neither keeps a Service from being led to ebb.
+#[test]
+fn ends() {
+    golden("ends.yaml", &[], true);
+}
+
 /// Guards: YAML 1.1 words and numbers, anchors, merge keys, directives, empty documents.
 #[test]
 fn pitfalls() {

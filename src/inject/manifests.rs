@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::documents;
 use super::kinds::{self, Kind};
-use super::pod::{Outcome, Pod};
+use super::pod::{self, Outcome, Pod};
 use super::services::{self, Selected};
 use super::settings::Settings;
+use super::text_at;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,11 @@ fn comments(text: &str) -> usize {
     text.lines().filter(|line| line.trim_start().starts_with('#') || line.contains(" #")).count()
 }
 
+/// Whether an object's pods have to end by themselves.
+fn completes(object: &Value) -> bool {
+    matches!(text_at(object, "kind"), Some("Job" | "CronJob"))
+}
+
 struct Work<'a> {
     settings: &'a Settings,
     mode: Mode,
@@ -94,7 +100,8 @@ impl Work<'_> {
         let Kind::Workload(path) = kind else { return };
         let title = kinds::title(object);
         let before = object.clone();
-        let outcome = match kinds::owner(object) {
+        let owner = kinds::owner(object);
+        let outcome = match &owner {
             Some(owner) => Ok(Outcome::Left(format!("it is made by {owner}, which is what to inject"))),
             None => self.pod(object, path),
         };
@@ -102,7 +109,13 @@ impl Work<'_> {
             Ok(Outcome::Injected { forwards, .. }) => forwards.clone(),
             _ => Vec::new(),
         };
-        if let Some(pod) = kinds::at_path(object, path) {
+        let completes = completes(object);
+        let template = kinds::at_path(object, path).filter(|pod| {
+            let left = matches!(outcome, Ok(Outcome::Left(_)));
+            // What somebody makes goes by its maker; and no Service leads to what just ends, like a chart's test.
+            owner.is_none() && !(left && pod::only_ends(pod.get("spec").unwrap_or(&Value::Null), completes))
+        });
+        if let Some(pod) = template {
             let meta = pod.get("metadata");
             let labels = meta
                 .and_then(|meta| meta.get("labels"))
@@ -151,7 +164,7 @@ impl Work<'_> {
 
     fn pod(&self, object: &mut Value, path: &[&str]) -> Result<Outcome, String> {
         let outer = if path.is_empty() { None } else { object.pointer("/metadata/annotations").cloned() };
-        let completes = matches!(object.get("kind").and_then(Value::as_str), Some("Job" | "CronJob"));
+        let completes = completes(object);
         let Some(template) = kinds::at_path(object, path) else {
             return Ok(Outcome::Left(format!("it has no {}", path.join("."))));
         };

@@ -20,7 +20,7 @@ pub struct Pod<'a> {
     pub object: &'a mut Map<String, Value>,
     /// The annotations of whatever it is the template of; the pod's own count more.
     pub outer: Option<&'a Map<String, Value>>,
-    /// It has to end by itself (a Job's).
+    /// It has to end by itself, whatever it says (a Job's).
     pub completes: bool,
 }
 
@@ -67,13 +67,14 @@ impl Pod<'_> {
         }
         let settings = settings.with_annotations(self.outer)?.with_annotations(own)?;
         let spec = object.get("spec").cloned().unwrap_or_default();
-        if let Some(reason) = left_alone(&spec, &settings, self.completes)? {
+        let completes = self.completes || ends_by_itself(&spec);
+        if let Some(reason) = left_alone(&spec, &settings, completes)? {
             return Ok(Outcome::Left(reason));
         }
-        if self.completes && settings.classic {
+        if completes && settings.classic {
             return Err(format!(
-                "a classic sidecar never ends, so the Job would not either: leave --classic out here \
-                 ({DOMAIN}classic: \"false\"), or leave the Job as it is with {INJECT}: \"false\""
+                "a classic sidecar never ends, so the pod would not either: leave --classic out here \
+                 ({DOMAIN}classic: \"false\"), or leave this one as it is with {INJECT}: \"false\""
             ));
         }
         let kept = || match before.and_then(|before| before.token) {
@@ -131,13 +132,24 @@ fn left_alone(spec: &Value, settings: &Settings, completes: bool) -> Result<Opti
     if all().any(|container| text_at(container, "name") == Some(CONTAINER)) {
         return Err(format!("another container is named {CONTAINER}: give it another name"));
     }
-    let ports = all().any(|container| list_at(container, "ports").iter().any(is_tcp));
-    if completes && !ports && settings.ports.is_empty() {
+    if only_ends(spec, completes) && settings.ports.is_empty() {
         return Ok(Some(format!(
-            "a Job that declares no port has nothing to drain ({DOMAIN}port: \"3000\" if it has)"
+            "it ends by itself and declares no port, so there is nothing to drain ({DOMAIN}port: \"3000\" if there is)"
         )));
     }
     Ok(None)
+}
+
+/// Whether a pod is over when its containers are.
+fn ends_by_itself(spec: &Value) -> bool {
+    matches!(text_at(spec, "restartPolicy"), Some("Never" | "OnFailure"))
+}
+
+/// Whether a pod ends by itself and no container says that it listens. `completes`: it has to, whatever it says.
+pub(super) fn only_ends(spec: &Value, completes: bool) -> bool {
+    let mut all = list_at(spec, "containers").iter().chain(list_at(spec, "initContainers"));
+    let listens = all.any(|container| list_at(container, "ports").iter().any(is_tcp));
+    (completes || ends_by_itself(spec)) && !listens
 }
 
 /// A container that somebody has written themselves.

@@ -174,10 +174,8 @@ impl Reviewer {
         if annotation(INJECTED).is_some() && has_ebb(spec) {
             return Decision::Leave("it is injected".to_owned());
         }
-        let completes =
-            matches!(spec.get("restartPolicy").and_then(Value::as_str), Some("Never" | "OnFailure"));
         let mut object = before.clone();
-        let pod = Pod { object: &mut object, outer: None, completes };
+        let pod = Pod { object: &mut object, outer: None, completes: false };
         match pod.inject(&self.settings, &self.token) {
             Ok(Injection::Injected { forwards, done }) => {
                 Decision::Inject { after: Value::Object(object), forwards, done }
