@@ -178,8 +178,49 @@ fn the_rest_passes_unchanged() {
             && output.contains("    - containerPort: 80\r\n    lifecycle:\r\n")
     );
     assert_eq!(output.matches('\n').count(), output.matches("\r\n").count());
-    // The last line has an end now.
-    assert_eq!(injected(&["--remove"], &output), format!("{input}\r\n"));
+    assert_eq!(injected(&["--remove"], &output), input);
+}
+
+const NAMED: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: one\nspec:\n  containers:\n  - name: app\n    ports:\n    \
+                     - name: http\n      containerPort: 80\n";
+
+/// Guards: what a cluster or somebody has written to a port since stays, and its name comes back all the same.
+#[test]
+fn what_was_written_to_a_port_stays() {
+    let once = injected(&["--token", "T"], NAMED);
+    let edited =
+        once.replacen("    - containerPort: 80\n", "    - containerPort: 80\n      protocol: TCP\n", 1);
+    assert_ne!(edited, once);
+    assert!(injected(&[], &edited).contains("    - name: http\n      containerPort: 10080\n"));
+    assert_eq!(injected(&["--remove"], &edited), format!("{NAMED}      protocol: TCP\n"));
+}
+
+/// Guards: a name that ebb has when its port is gone, and a container with another name: what was there can't be told.
+#[test]
+fn what_was_taken_away_is_not_forgotten() {
+    let once = injected(&[], NAMED);
+    let said = |args: &[&str], input: &str| {
+        let output = inject(args, input);
+        (output.status.code(), text(&output.stderr))
+    };
+    let moved = once.replacen("- containerPort: 80\n", "- containerPort: 81\n", 1);
+    let (code, error) = said(&[], &moved);
+    assert!(
+        code == Some(2) && error.contains("ebb has the name http of port 80, and that port is gone"),
+        "{error}"
+    );
+    let (code, note) = said(&["--remove"], &moved);
+    assert!(code == Some(0) && note.contains("the name http of port 80 is nobody's now"), "{note}");
+    // Written where it belongs now, or to another container's port.
+    let named = moved.replacen("- containerPort: 81\n", "- containerPort: 81\n      name: http\n", 1);
+    assert_eq!(
+        injected(&["--remove"], &named),
+        NAMED.replacen("- name: http\n      containerPort: 80", "- containerPort: 81\n      name: http", 1)
+    );
+    assert!(injected(&[], &named).contains("- name: http\n      containerPort: 10081\n"));
+    let (code, error) = said(&["--remove"], &once.replacen("name: app", "name: web", 1));
+    assert!(code == Some(2) && error.contains("container web has ebb's hook, and another name"), "{error}");
+}
 }
 
 /// Guards: a token of its own for each workload, the same in the hook and in ebb, kept from then on.

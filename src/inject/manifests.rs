@@ -138,7 +138,11 @@ impl Work<'_> {
                 let what = if *object == before { "up to date" } else { "injected" };
                 format!("{title}: {what}: {}", done.join("; "))
             }
-            Ok(Outcome::TakenBack) => format!("{title}: the sidecar is removed"),
+            Ok(Outcome::TakenBack(lost)) if lost.is_empty() => format!("{title}: the sidecar is removed"),
+            Ok(Outcome::TakenBack(lost)) => {
+                let lost = lost.join(" and ");
+                format!("{title}: the sidecar is removed; the name {lost} is nobody's now, because that port is gone")
+            }
             Ok(Outcome::Left(reason)) => format!("{title}: left as it is: {reason}"),
             Err(reason) => {
                 self.refused += 1;

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::container::TLS_VOLUME;
+use super::ports::{MAX_PORTS, PORT_USERS, is_tcp};
 use super::{CONTAINER, INJECTED, hooks, list_at, text_at};
+
+/// What goes from a port of the app's to ebb's.
+const MOVED: [&str; 3] = ["name", "hostPort", "hostIP"];
 
 /// The annotation's content.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -45,6 +49,8 @@ pub(super) struct Touched {
 pub(super) struct TakenBack {
     /// The drain token that was in use.
     pub(super) token: Option<String>,
+    /// Names of ports that are gone since, which could be given back to nobody.
+    pub(super) lost: Vec<String>,
 }
 
 /// Makes an injected pod (`metadata` and `spec`) what it was; `None` when it is not one.
@@ -55,9 +61,10 @@ pub(super) fn take_back(pod: &mut Map<String, Value>) -> Result<Option<TakenBack
     let annotations = pod.get_mut("metadata").and_then(|meta| meta.get_mut("annotations"));
     let Some(annotations) = annotations.and_then(Value::as_object_mut) else { return Ok(None) };
     let Some(text) = annotations.shift_remove(INJECTED) else { return Ok(None) };
-    let original: Original = text
+    let original = text
         .as_str()
         .and_then(|text| serde_json::from_str(text).ok())
+        .filter(|original: &Original| original.containers.values().all(Touched::can_be_ours))
         .ok_or_else(|| format!("annotation {INJECTED} can't be read: it must stay as ebb inject wrote it"))?;
     let empty = annotations.is_empty();
     let made = |what: &str| original.made.iter().any(|made| made == what);
@@ -82,14 +89,33 @@ pub(super) fn take_back(pod: &mut Map<String, Value>) -> Result<Option<TakenBack
             None => spec.shift_remove("terminationGracePeriodSeconds"),
         };
     }
+    let mut lost = Vec::new();
     for list in ["containers", "initContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(touched) = text_at(container, "name").and_then(|name| original.containers.get(name)) {
+            let name = text_at(container, "name").unwrap_or_default().to_owned();
+            if let Some(touched) = original.containers.get(&name) {
                 touched.take_back(container);
+                lost.extend(touched.lost(container));
+            } else if container.pointer("/lifecycle/preStop").is_some_and(hooks::is_ours) {
+                return Err(format!(
+                    "container {name} has ebb's hook, and another name than it had, so what was there can't be told: give it its old \
+                     name for ebb inject --remove, or take the hook out"
+                ));
             }
         }
     }
-    Ok(Some(TakenBack { token }))
+    lost.retain(|(name, _)| !is_named(spec, name));
+    let lost = lost.into_iter().map(|(name, number)| format!("{name} of port {number}")).collect();
+    Ok(Some(TakenBack { token, lost }))
+}
+
+/// Whether a port of any container has a name.
+fn is_named(spec: &Map<String, Value>, name: &str) -> bool {
+    let lists = ["containers", "initContainers"].iter().filter_map(|list| spec.get(*list)?.as_array());
+    lists
+        .flatten()
+        .flat_map(|container| list_at(container, "ports"))
+        .any(|port| text_at(port, "name") == Some(name))
 }
 
 /// Takes ebb's container out and returns its token.
@@ -112,6 +138,23 @@ fn remove_named(spec: &mut Map<String, Value>, list: &str, name: &str, made: boo
 }
 
 impl Touched {
+    /// Somebody else's could be made to keep a webhook busy.
+    fn can_be_ours(&self) -> bool {
+        self.ports.len() <= MAX_PORTS
+            && self.names.keys().all(|pointer| PORT_USERS.contains(&pointer.as_str()))
+    }
+
+    /// Names of ports that are gone.
+    fn lost<'a>(&'a self, container: &Value) -> Vec<(&'a str, &'a Value)> {
+        let there = |number: &Value| {
+            let mut ports = list_at(container, "ports").iter().filter(|port| is_tcp(port));
+            ports.any(|port| port.get("containerPort") == Some(number))
+        };
+        let names =
+            self.ports.iter().filter_map(|was| Some((text_at(was, "name")?, was.get("containerPort")?)));
+        names.filter(|(_, number)| !there(number)).collect()
+    }
+
     fn take_back(&self, container: &mut Value) {
         if let Some(was) = &self.pre_stop
             && let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut)
@@ -139,15 +182,14 @@ impl Touched {
                 *port = name.as_str().into();
             }
         }
-        let ports = container.get_mut("ports").and_then(Value::as_array_mut);
-        for port in ports.into_iter().flatten() {
-            let same = |was: &&Value| {
-                was.get("containerPort") == port.get("containerPort")
-                    && was.get("protocol") == port.get("protocol")
-            };
-            if let Some(was) = self.ports.iter().find(same) {
-                *port = was.clone();
-            }
+        let ports = container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
+        for port in ports.filter(|port| is_tcp(port)).filter_map(Value::as_object_mut) {
+            let same = |was: &&Value| was.get("containerPort") == port.get("containerPort");
+            let Some(was) = self.ports.iter().find(same).and_then(Value::as_object) else { continue };
+            // As it was, but for what somebody has put there or taken away since; a cluster adds the protocol.
+            let now = std::mem::replace(port, was.clone());
+            port.retain(|key, _| MOVED.contains(&key.as_str()) || now.contains_key(key));
+            port.extend(now);
         }
     }
 }

@@ -36,8 +36,8 @@ pub enum Outcome {
     },
     /// It was left as it is, and why.
     Left(String),
-    /// It had the sidecar, and is what it was before.
-    TakenBack,
+    /// It had the sidecar, and is what it was before; but for these names of ports that are gone.
+    TakenBack(Vec<String>),
 }
 
 impl Pod<'_> {
@@ -59,11 +59,17 @@ impl Pod<'_> {
         // The label is what selects pods for the webhook. Whichever says no, counts.
         if left_out || !wanted("annotation", own)? || !wanted("label", labels)? {
             let outcome = match before {
-                Some(_) => Outcome::TakenBack,
+                Some(before) => Outcome::TakenBack(before.lost),
                 None => Outcome::Left(format!("{INJECT} says so")),
             };
             *self.object = object;
             return Ok(outcome);
+        }
+        if let Some(lost) = before.as_ref().map(|before| &before.lost).filter(|lost| !lost.is_empty()) {
+            return Err(format!(
+                "ebb has the name {}, and that port is gone: write the name where it belongs now, or let ebb inject --remove forget it",
+                lost.join(" and ")
+            ));
         }
         let settings = settings.with_annotations(self.outer)?.with_annotations(own)?;
         let spec = object.get("spec").cloned().unwrap_or_default();
@@ -94,11 +100,11 @@ impl Pod<'_> {
     /// When what was there can't be told.
     pub fn remove(self) -> Result<Outcome, String> {
         let mut object = self.object.clone();
-        let Some(_) = original::take_back(&mut object)? else {
+        let Some(before) = original::take_back(&mut object)? else {
             return Ok(Outcome::Left("there is nothing to remove".to_owned()));
         };
         *self.object = object;
-        Ok(Outcome::TakenBack)
+        Ok(Outcome::TakenBack(before.lost))
     }
 }
 
@@ -180,7 +186,7 @@ fn apply(object: &mut Map<String, Value>, plan: &Plan, settings: &Settings) -> R
     let grace: Value = plan.times.grace_period.as_secs().into();
     let was = spec.get("terminationGracePeriodSeconds");
     done.push(match was {
-        Some(was) if *was != grace => format!("grace period {grace} s instead of {was} s"),
+        Some(was) if !was.is_null() && *was != grace => format!("grace period {grace} s instead of {was} s"),
         _ => format!("grace period {grace} s"),
     });
     if was != Some(&grace) {

@@ -181,7 +181,7 @@ impl Reviewer {
                 Decision::Inject { after: Value::Object(object), forwards, done }
             }
             Ok(Injection::Left(reason)) => Decision::Leave(reason),
-            Ok(Injection::TakenBack) => Decision::Leave("it does not want the sidecar".to_owned()),
+            Ok(Injection::TakenBack(_)) => Decision::Leave("it does not want the sidecar".to_owned()),
             Err(reason) => Decision::Refuse(reason),
         }
     }
