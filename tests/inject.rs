@@ -221,6 +221,14 @@ fn what_was_taken_away_is_not_forgotten() {
     let (code, error) = said(&["--remove"], &once.replacen("name: app", "name: web", 1));
     assert!(code == Some(2) && error.contains("container web has ebb's hook, and another name"), "{error}");
 }
+
+/// Guards: a text of any size: what would take minutes is refused at once.
+#[test]
+fn more_than_can_be_meant_is_refused() {
+    let ports: String = (1..=60_000).map(|n| format!("    - containerPort: {n}\n")).collect();
+    let output = inject(&[], &format!("{}{ports}", &NAMED[..NAMED.find("    - name").unwrap()]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("it has more than 10000 parts"), "{}", text(&output.stderr));
 }
 
 /// Guards: a token of its own for each workload, the same in the hook and in ebb, kept from then on.

@@ -208,6 +208,8 @@ async fn what_cannot_be_injected_is_let_in() {
         with(|pod| pod["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] = command)
     };
     let annotated = |name: &str, value: Value| with(|pod| pod["metadata"]["annotations"][name] = value);
+    let recorded: Vec<Value> = (0..2000).map(|n| json!({"containerPort": n})).collect();
+    let recorded = json!({"containers": {"shop": {"ports": recorded}}});
     let cases = [
         (hook(json!(["nginx", "-s", "quit"])), "--replace-hook"),
         (hook(json!(["\u{1b}[31mred\u{7}", "x".repeat(5000)])), "--replace-hook"),
@@ -222,6 +224,23 @@ async fn what_cannot_be_injected_is_let_in() {
         (with(|pod| pod["spec"]["containers"] = json!({"a": [1]})), "declares a TCP port"),
         (with(|pod| pod["spec"] = json!(["nonsense"])), "declares a TCP port"),
         (with(|pod| *pod = json!({})), "declares a TCP port"),
+        // The API server would refuse what comes out, and the pod with it.
+        (annotated("ebb.dev/memory", "lots".into()), "write a quantity"),
+        (annotated("ebb.dev/grace-period", "9223372036854775808s".into()), "longer than Kubernetes can say"),
+        // What would keep it busy for minutes.
+        (annotated("ebb.dev/injected", "x".repeat(257 << 10).into()), "256 KiB"),
+        (annotated("ebb.dev/injected", recorded.to_string().into()), "can't be read"),
+        (
+            annotated("ebb.dev/port", (1..=1001).map(|n| format!("{n},")).collect::<String>().into()),
+            "more than 1000 ports",
+        ),
+        (
+            with(|pod| {
+                pod["spec"]["containers"][0]["ports"] =
+                    (1..6000).map(|n| json!({"containerPort": n})).collect()
+            }),
+            "more than 10000 parts",
+        ),
     ];
     let all = cases.len();
     for (review, needle) in cases {
@@ -312,6 +331,7 @@ async fn what_makes_no_sense_is_a_4xx() {
         (changed("/request/object", Value::Null), 400, "has no object"),
         (changed("/request/object", json!("pod")), 400, "has no object"),
         ("x".repeat((4 << 20) + 1), 413, "4 MiB"),
+        (changed("/request/object", json!(vec![0; 50_001])), 400, "50000 parts"),
     ];
     let all = cases.len();
     for (body, status, needle) in cases {

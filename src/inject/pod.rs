@@ -50,6 +50,7 @@ impl Pod<'_> {
         settings: &Settings,
         token: &dyn Fn() -> Result<String, String>,
     ) -> Result<Outcome, String> {
+        bounded(self.object)?;
         let mut object = self.object.clone();
         let before = original::take_back(&mut object)?;
         let meta =
@@ -106,6 +107,26 @@ impl Pod<'_> {
         *self.object = object;
         Ok(Outcome::TakenBack(before.lost))
     }
+}
+
+/// Whether a pod is of a size that can be meant.
+fn bounded(pod: &Map<String, Value>) -> Result<(), String> {
+    fn parts(value: &Value) -> usize {
+        match value {
+            Value::Object(map) => 1 + map.values().map(parts).sum::<usize>(),
+            Value::Array(items) => 1 + items.iter().map(parts).sum::<usize>(),
+            _ => 1,
+        }
+    }
+    if pod.values().map(parts).sum::<usize>() > MAX_PARTS {
+        return Err(format!("it has more than {MAX_PARTS} parts"));
+    }
+    let annotations = pod.get("metadata").and_then(|meta| meta.get("annotations")).and_then(Value::as_object);
+    let length = |(name, value): (&String, &Value)| name.len() + value.as_str().map_or(0, str::len);
+    if annotations.into_iter().flatten().map(length).sum::<usize>() > MAX_ANNOTATIONS {
+        return Err(format!("it has more than {} KiB of annotations", MAX_ANNOTATIONS >> 10));
+    }
+    Ok(())
 }
 
 /// Whether annotations or labels let the sidecar in.

@@ -16,6 +16,10 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// API servers cut a longer warning off (at 256), or drop one with control characters.
 const WARNING_MAX: usize = 200;
 
+/// Each part of a review costs a few hundred bytes to hold, so that one of 4 MiB could take more than a small webhook has. A pod has
+/// hundreds of parts, and at most 256 KiB of annotations with commas of their own.
+const MAX_COMMAS: usize = 50_000;
+
 /// What a name may have; it is logged before anybody has looked at it.
 const NAME_MAX: usize = 253;
 
@@ -63,6 +67,9 @@ pub enum Malformed {
     /// No JSON.
     #[error("the body is no JSON: {0}")]
     Json(serde_json::Error),
+    /// More than can be meant.
+    #[error("a review may have {MAX_COMMAS} parts")]
+    Parts,
     /// Something else, or another version of it.
     #[error("the body is no {KIND} of {VERSION}: the webhook's admissionReviewVersions must be [v1]")]
     Kind,
@@ -134,6 +141,9 @@ impl Reviewer {
     /// # Errors
     /// When it is none.
     pub fn review(&self, body: &[u8]) -> Result<Answer, Malformed> {
+        if body.iter().filter(|&&byte| byte == b',').count() > MAX_COMMAS {
+            return Err(Malformed::Parts);
+        }
         let mut review: Value = serde_json::from_slice(body).map_err(Malformed::Json)?;
         if review["apiVersion"] != VERSION || review["kind"] != KIND {
             return Err(Malformed::Kind);
