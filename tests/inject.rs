@@ -279,6 +279,11 @@ fn differences() {
         "{shown}"
     );
     assert!(inject(&["--check", path.to_str().unwrap()], "").stdout.is_empty());
+    // Document by document, and yet the difference of the whole.
+    let several = format!("a: 1\n---\n{NAMED}--- # third\n{}", &NAMED[..NAMED.len() - 1]);
+    let shown = text(&inject(&["--diff", "--token", "T"], &several).stdout);
+    let patch = diffy::Patch::from_str(&shown).unwrap();
+    assert_eq!(diffy::apply(&several, &patch).unwrap(), injected(&["--token", "T"], &several));
     let nothing = inject(&["--diff"], "kind: ConfigMap\n");
     assert!(nothing.stdout.is_empty() && nothing.status.success());
     assert_eq!(inject(&["no-such-file"], "").status.code(), Some(2));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use diffy::DiffOptions;
+use diffy::Line;
 
 use super::settings::{SettingsArgs, new_token};
 use crate::inject::{self, Mode};
@@ -65,14 +65,50 @@ impl InjectArgs {
             if !changes {
                 return Ok(ExitCode::SUCCESS);
             }
-            let mut options = DiffOptions::new();
-            options.set_original_filename("before").set_modified_filename("after");
-            print(&options.create_patch(&text, &output.text).to_string())?;
+            print(&difference(&text, &output.text))?;
         } else if !check {
             print(&output.text)?;
         }
         Ok(if check && changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
     }
+}
+
+/// The difference, document by document: of a long text as a whole it would take the square of its length.
+fn difference(before: &str, after: &str) -> String {
+    let (mut old, mut new) = (documents(before), documents(after));
+    if old.len() != new.len() {
+        (old, new) = (vec![before], vec![after]);
+    }
+    let mut shown = "--- before\n+++ after\n".to_owned();
+    let (mut line, mut new_line) = (0, 0);
+    for (old, new) in old.into_iter().zip(new) {
+        for hunk in diffy::create_patch(old, new).hunks() {
+            let (was, is) = (hunk.old_range(), hunk.new_range());
+            let (start, new_start) = (line + was.start(), new_line + is.start());
+            shown.push_str(&format!("@@ -{start},{} +{new_start},{} @@\n", was.len(), is.len()));
+            for line in hunk.lines() {
+                let (mark, text) = match line {
+                    Line::Context(text) => (' ', text),
+                    Line::Delete(text) => ('-', text),
+                    Line::Insert(text) => ('+', text),
+                };
+                let end = if text.ends_with('\n') { "" } else { "\n\\ No newline at end of file\n" };
+                shown.push(mark);
+                shown.push_str(text);
+                shown.push_str(end);
+            }
+        }
+        line += old.matches('\n').count();
+        new_line += new.matches('\n').count();
+    }
+    shown
+}
+
+/// A text, cut before each `---`.
+fn documents(text: &str) -> Vec<&str> {
+    let cuts = text.match_indices("\n---").map(|(at, _)| at + 1);
+    let cuts: Vec<usize> = std::iter::once(0).chain(cuts).chain([text.len()]).collect();
+    cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect()
 }
 
 fn read(file: &std::path::Path) -> Result<String, String> {
