@@ -88,7 +88,7 @@ fn render(status: &Value) -> String {
     if let (Some(running), Some(left)) =
         (status["drain"]["running_seconds"].as_f64(), status["drain"]["deadline_in_seconds"].as_f64())
     {
-        let _ = write!(text, "  for {running:.1}s, deadline in {left:.1}s");
+        let _ = write!(text, "  {running:.1}s into the drain, deadline in {left:.1}s");
     }
     text.push('\n');
     for forward in status["forwards"].as_array().into_iter().flatten() {
@@ -136,7 +136,7 @@ mod tests {
         });
         assert_eq!(
             render(&status),
-            "lame-duck  for 1.2s, deadline in 22.8s\n  http://[::]:8080 -> 127.0.0.1:3000  connections: \
+            "lame-duck  1.2s into the drain, deadline in 22.8s\n  http://[::]:8080 -> 127.0.0.1:3000  connections: \
              2 active, 5 idle; 2 requests in flight; to the app: 2 active, 1 idle\n  last drain: clean in 5.5s, \
              the last new connection came after 1.5s\n"
         );
