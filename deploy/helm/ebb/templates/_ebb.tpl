@@ -27,16 +27,26 @@ where "shop.pod" is a template of your chart that gives the pod's spec. Settings
 {{- $number := int $app.port.containerPort -}}
 {{- $grace := max (int $ebb.gracePeriodSeconds) (int ($spec.terminationGracePeriodSeconds | default 30)) -}}
 {{- $_ := set $spec "terminationGracePeriodSeconds" $grace -}}
-{{- $port := dict "containerPort" (include "ebb.listen" (dict "ebb" $ebb "number" $number) | int) -}}
+{{- $listen := include "ebb.listen" (dict "ebb" $ebb "number" $number) | int -}}
+{{- $taken := list (int $ebb.adminPort) -}}
+{{- range $spec.containers }}{{ range (.ports | default list) }}{{ $taken = append $taken (int .containerPort) }}{{ end }}{{ end -}}
+{{- if has $listen $taken }}{{ fail (printf "ebb: something else listens on %d: set ebb.listen to a port that is free in the pod" $listen) }}{{ end -}}
+{{- $port := dict "containerPort" $listen -}}
+{{- if not $spec.hostNetwork -}}
+  {{- range list "hostPort" "hostIP" -}}
+    {{- if hasKey $app.port . }}{{ $_ := set $port . (index $app.port .) }}{{ $_ := unset $app.port . }}{{ end -}}
+  {{- end -}}
+{{- end -}}
 {{- with $app.port.name -}}
   {{- $name := . -}}
   {{- $_ := set $port "name" $name -}}
   {{- $_ := unset $app.port "name" -}}
   {{- /* The app's own probes and hooks still go to the app. */ -}}
-  {{- range list "livenessProbe" "readinessProbe" "startupProbe" -}}
-    {{- $probe := index $app.container . | default dict -}}
+  {{- $users := list $app.container.livenessProbe $app.container.readinessProbe $app.container.startupProbe -}}
+  {{- range append $users (dig "lifecycle" "postStart" dict $app.container) -}}
+    {{- $user := . | default dict -}}
     {{- range list "httpGet" "tcpSocket" -}}
-      {{- with index $probe . }}{{ if eq (toString .port) $name }}{{ $_ := set . "port" $number }}{{ end }}{{ end -}}
+      {{- with index $user . }}{{ if eq (toString .port) $name }}{{ $_ := set . "port" $number }}{{ end }}{{ end -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
