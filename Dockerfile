@@ -7,15 +7,17 @@ COPY bench bench
 COPY tests/clients/tonic tests/clients/tonic
 COPY tests/kubernetes tests/kubernetes
 COPY src src
-# Seconds since 1970 that the file in the image is dated with: the same sources make the same layer.
-ARG SOURCE_DATE_EPOCH=0
 # Linked with the static C library: nothing but the binary is needed to run it. Naming the target keeps the flags away from build scripts and
-# macros. The paths of this machine stay out of it, so that it comes out the same elsewhere.
-RUN target="$(rustc --print host-tuple)" \
+# macros. The paths of this machine stay out of it, and so does the time (which the allocator would put into a message), so that it comes out the
+# same elsewhere.
+RUN export SOURCE_DATE_EPOCH=0 \
+ && target="$(rustc --print host-tuple)" \
  && export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
  && cargo build --release --locked --package ebb --target "$target" \
- && install -D --mode=0555 "target/$target/release/ebb" /out/ebb \
- && touch --date="@$SOURCE_DATE_EPOCH" /out/ebb
+ && install -D --mode=0555 "target/$target/release/ebb" /out/ebb
+# Seconds since 1970 that the file in the image is dated with: the same sources make the same layer.
+ARG SOURCE_DATE_EPOCH=0
+RUN touch --date="@$SOURCE_DATE_EPOCH" /out/ebb
 
 FROM scratch
 ARG VERSION=dev
