@@ -59,9 +59,9 @@ reproducible *ARGS:
 # What is in the binary, as CycloneDX: target/ebb.cdx.json
 sbom:
     cargo install --quiet --locked --root target/tools/cargo --version 0.5.9 cargo-cyclonedx
-    target/tools/cargo/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --describe crate --target "$(rustc --print host-tuple)" --override-filename ebb.cdx
+    target/tools/cargo/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --target "$(rustc --print host-tuple)" --override-filename ebb.cdx
     mv ebb.cdx.json target/
-    find bench tests/clients -name ebb.cdx.json -delete
+    find bench tests -name ebb.cdx.json -delete
 
 # What is in deploy/, by the tools that others use it with; --write makes prometheusrule.yaml out of rules.yaml
 deploy *ARGS:
