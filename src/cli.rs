@@ -28,6 +28,8 @@ enum Command {
     Proxy(Box<proxy::ProxyArgs>),
     /// Calls /drain, waits and prints the report: exit 0 clean, 1 forced, 2 error
     Drain(drain::DrainArgs),
+    /// Takes a drain back, so that the sidecar serves again: exit 0, or 2 error
+    Undrain(drain::DrainArgs),
     /// Shows what a running sidecar is doing
     Status(status::StatusArgs),
     /// Adds the sidecar to Kubernetes manifests: exit 0, 1 with --check when something would change, 2 refused
@@ -48,6 +50,7 @@ impl Cli {
         match self.command {
             Command::Proxy(args) => args.run(),
             Command::Drain(args) => args.run(),
+            Command::Undrain(args) => args.undo(),
             Command::Status(args) => args.run(),
             Command::Inject(args) => args.run(),
             Command::Webhook(args) => args.run(),

@@ -50,7 +50,7 @@ impl AdminUrl {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
             .await
             .map_err(|_| failed("no connection in time"))?
-            .map_err(|error| failed(&error.to_string()))?;
+            .map_err(|error| failed(&format!("{error}: is ebb there? --admin says where")))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error.to_string()))?;
         let driver = tokio::spawn(connection);

@@ -51,7 +51,10 @@ impl StatusArgs {
         loop {
             sleep(INTERVAL).await;
             // Once it has been seen, its end is an end and no error.
-            let Ok(now) = self.text().await else { return Ok(()) };
+            let Ok(now) = self.text().await else {
+                eprintln!("the sidecar is gone, or the way to it: its log has the drain's report");
+                return Ok(());
+            };
             if now != seen {
                 print(&now, true);
                 seen = now;

@@ -10,6 +10,7 @@ mod admin;
 mod blank_lines;
 mod bodies;
 mod broken_log;
+mod commands;
 mod deadline;
 mod drain_app;
 mod drain_idle;
