@@ -267,6 +267,36 @@ fn labels() {
     }
 }
 
+/// What it says.
+fn said(args: &[&str], input: &str) -> String {
+    text(&inject(args, input).stderr)
+}
+
+const SHOP: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: shop\n  labels: {app: shop}\nspec:\n  containers:\n  - name: app\n    \
+                    ports:\n    - containerPort: 3000\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: shop\nspec:\n  \
+                    selector: {app: shop}\n  ports:\n  - port: 80\n    targetPort: 3000\n";
+
+/// Guards: what is to be applied first, said when a Service goes to another port, and only then.
+#[test]
+fn what_is_applied_first() {
+    let once = injected(&[], SHOP);
+    let note = said(&[], &once);
+    assert!(note.contains("\nService shop: up to date: targetPort 13000 leads to ebb\n"), "{note}");
+    let note = said(&["--port", "14000=3000"], &once);
+    assert!(note.contains("targetPort 13000 is now 14000; neither pods from before"), "{note}");
+    let back = "\nService shop: targetPort 13000 is 3000 again; pods without ebb do not listen on 13000: apply this Service \
+                first, then the workload\n";
+    assert!(said(&["--remove"], &once).contains(back), "{}", said(&["--remove"], &once));
+    let out = once.replacen("labels: {app: shop}", "labels: {app: shop, ebb.dev/inject: \"false\"}", 1);
+    assert!(said(&[], &out).contains(back), "{}", said(&[], &out));
+    let by_hand = once.replacen("targetPort: 13000", "targetPort: 9999", 1);
+    let note = said(&["--remove"], &by_hand);
+    assert!(
+        note.ends_with("\nService shop: it was changed since, and stays; only ebb's annotation is removed\n"),
+        "{note}"
+    );
+}
+
 /// Guards: --diff prints the difference and nothing else, --check beside it still exits with 1.
 #[test]
 fn differences() {

@@ -190,8 +190,7 @@ impl Work<'_> {
         }
         let note = match self.mode {
             Mode::Inject => services::lead(object, &mut self.workloads),
-            Mode::Remove => services::take_back(object)
-                .map(|changed| changed.map(|()| "its targetPort is what it was".to_owned())),
+            Mode::Remove => services::release(object),
         };
         match note {
             Ok(None) => {}

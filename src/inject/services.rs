@@ -94,17 +94,23 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
         }));
     }
     take_back(&mut changed)?;
-    let (mut original, mut notes) = (Original::default(), Vec::new());
+    let (mut original, mut notes, mut order) = (Original::default(), Vec::new(), None);
     let ports = changed.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
-    for port in ports.into_iter().flatten().filter(|port| is_tcp(port)) {
-        let target = port.get("targetPort").filter(|target| !target.is_null()).or_else(|| port.get("port"));
-        let Some(target) = target.and_then(port_number) else { continue };
+    for (i, port) in ports.into_iter().flatten().enumerate().filter(|(_, port)| is_tcp(port)) {
+        let Some(target) = target(port).and_then(port_number) else { continue };
         let listens: Vec<Option<u16>> = selected.iter().map(|workload| listen(workload, target)).collect();
         match listens.as_slice() {
             [Some(first), rest @ ..] if rest.iter().all(|other| other == &Some(*first)) => {
+                let before = target_at(service, i).unwrap_or(target);
                 let Some(port) = port.as_object_mut() else { continue };
                 let was = port.insert("targetPort".to_owned(), (*first).into());
-                notes.push(format!("targetPort {target} is now {first}"));
+                if before == *first {
+                    notes.push(format!("targetPort {first} leads to ebb"));
+                } else {
+                    notes.push(format!("targetPort {before} is now {first}"));
+                    order =
+                        order.max(Some(if before == target { Order::WorkloadFirst } else { Order::None }));
+                }
                 selected.iter_mut().for_each(|workload| workload.reached.push(target));
                 original.target_ports.push(TargetPort {
                     port: port.get("port").cloned().unwrap_or_default(),
@@ -123,14 +129,82 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
             _ => {}
         }
     }
+    notes.extend(order.map(|order| order.text().to_owned()));
+    if original.target_ports.is_empty() {
+        notes.extend(given_back(service, &changed));
+    }
     if changed.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None") && fronts_any(&selected) {
         notes.push("headless: clients that choose the port themselves must take ebb's".to_owned());
     }
-    if !original.target_ports.is_empty() {
+    let leads = !original.target_ports.is_empty();
+    if leads {
         remember(&mut changed, original)?;
     }
+    let settled = leads && changed == *service;
     *service = changed;
-    Ok((!notes.is_empty()).then(|| notes.join("; ")))
+    let note = notes.join("; ");
+    Ok((!notes.is_empty()).then(|| if settled { format!("up to date: {note}") } else { note }))
+}
+
+/// What is to be applied first, so that no client is without a pod that listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    /// Pods from before do not listen where the Service leads now; the app goes on where it led.
+    WorkloadFirst,
+    /// Nobody listens in both places.
+    None,
+}
+
+impl Order {
+    fn text(self) -> &'static str {
+        match self {
+            Self::WorkloadFirst => {
+                "pods from before do not listen there: apply the workload first, wait for its rollout, then this Service"
+            }
+            Self::None => {
+                "neither pods from before listen there nor new ones where it led: until the rollout is over, it is without some of \
+                 them in either order"
+            }
+        }
+    }
+}
+
+/// Takes a Service out of ebb's way, and says so.
+///
+/// # Errors
+/// When an earlier change can't be read.
+pub(super) fn release(service: &mut Value) -> Result<Option<String>, String> {
+    let before = service.clone();
+    Ok(take_back(service)?.map(|()| {
+        given_back(&before, service)
+            .unwrap_or_else(|| "it was changed since, and stays; only ebb's annotation is removed".to_owned())
+    }))
+}
+
+/// Ports that lead to the app again. It listens with ebb and without, so the Service can go first, and has to: pods without ebb do not
+/// listen where it led.
+fn given_back(before: &Value, after: &Value) -> Option<String> {
+    let count = after.get("spec").map_or(0, |spec| list_at(spec, "ports").len());
+    let moved = (0..count).filter_map(|i| Some((target_at(before, i)?, target_at(after, i)?)));
+    let moved: Vec<(u16, u16)> = moved.filter(|(was, is)| was != is).collect();
+    let all: Vec<String> = moved.iter().map(|(was, is)| format!("targetPort {was} is {is} again")).collect();
+    let gone: Vec<String> = moved.iter().map(|(was, _)| was.to_string()).collect();
+    (!moved.is_empty()).then(|| {
+        format!(
+            "{}; pods without ebb do not listen on {}: apply this Service first, then the workload",
+            all.join("; "),
+            gone.join(" and ")
+        )
+    })
+}
+
+/// Where a port of a Service leads: to the same number when it does not say.
+fn target(port: &Value) -> Option<&Value> {
+    port.get("targetPort").filter(|target| !target.is_null()).or_else(|| port.get("port"))
+}
+
+fn target_at(service: &Value, i: usize) -> Option<u16> {
+    list_at(service.get("spec")?, "ports").get(i).and_then(target).and_then(port_number)
 }
 
 fn fronts_any(selected: &[&mut Selected]) -> bool {
@@ -163,7 +237,7 @@ fn remember(service: &mut Value, mut original: Original) -> Result<(), String> {
 ///
 /// # Errors
 /// When the annotation can't be read.
-pub(super) fn take_back(service: &mut Value) -> Result<Option<()>, String> {
+fn take_back(service: &mut Value) -> Result<Option<()>, String> {
     let annotations = service.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     let Some(annotations) = annotations else { return Ok(None) };
     let Some(text) = annotations.shift_remove(INJECTED) else { return Ok(None) };
