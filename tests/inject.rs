@@ -297,6 +297,31 @@ fn what_is_applied_first() {
     );
 }
 
+/// Guards: a Service in the input with a number that its workload does not have behind ebb; and not of one that leads to ebb's own.
+#[test]
+fn numbers_that_lead_nowhere() {
+    let service = |port: &str| SHOP.replacen("targetPort: 3000", &format!("targetPort: {port}"), 1);
+    let note = said(&[], &service("5000"));
+    assert!(
+        note.contains(
+            "\nService shop: targetPort 5000 is left as it is: Pod shop has no such port behind ebb\n"
+        ),
+        "{note}"
+    );
+    assert!(note.contains("no Service here leads to 3000"), "{note}");
+    for (port, leads) in [("13000", true), ("9900", false), ("http", false)] {
+        let note = said(&[], &service(port));
+        assert!(!note.contains("Service shop"), "{note}");
+        assert_eq!(note.contains("no Service here leads to 3000"), !leads, "{note}");
+    }
+    let out =
+        service("5000").replacen("labels: {app: shop}", "labels: {app: shop, ebb.dev/inject: \"false\"}", 1);
+    assert!(!said(&[], &out).contains("Service"), "{}", said(&[], &out));
+    let named =
+        service("http").replacen("- containerPort: 3000", "- name: http\n      containerPort: 3000", 1);
+    assert!(!said(&[], &named).contains("no Service here"), "{}", said(&[], &named));
+}
+
 /// Guards: --diff prints the difference and nothing else, --check beside it still exits with 1.
 #[test]
 fn differences() {

@@ -7,7 +7,7 @@ use super::kinds::{self, Kind};
 use super::pod::{self, Outcome, Pod};
 use super::services::{self, Selected};
 use super::settings::Settings;
-use super::text_at;
+use super::{list_at, port_number, text_at};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,8 @@ impl Work<'_> {
                 .and_then(Value::as_object)
                 .cloned()
                 .unwrap_or_default();
+            let own = pod.get("spec").and_then(pod::sidecar).map_or(&[][..], |ebb| list_at(ebb, "ports"));
+            let own = own.iter().filter_map(|port| port.get("containerPort").and_then(port_number)).collect();
             let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
             let (note, reached) = (self.notes.len(), Vec::new());
             self.workloads.push(Selected {
@@ -129,6 +131,7 @@ impl Work<'_> {
                 namespace,
                 labels,
                 forwards,
+                own,
                 reached,
                 note,
             });
@@ -151,17 +154,11 @@ impl Work<'_> {
         });
     }
 
-    /// Whoever uses a port by its number, from outside this text, has to be told.
+    /// Whoever leads to a port from outside this text has to be told.
     fn say_unreached(&mut self) {
         for workload in &self.workloads {
-            for forward in &workload.forwards {
-                if forward.name.is_none() && !workload.reached.contains(&forward.app) {
-                    let more = format!(
-                        "; no Service here leads to {0}, and it must be {1} now",
-                        forward.app, forward.listen
-                    );
-                    self.notes[workload.note].push_str(&more);
-                }
+            if let Some(unreached) = workload.unreached() {
+                self.notes[workload.note].push_str(&format!("; {unreached}"));
             }
         }
     }

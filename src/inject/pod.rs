@@ -167,6 +167,12 @@ fn left_alone(spec: &Value, settings: &Settings, completes: bool) -> Result<Opti
     Ok(None)
 }
 
+/// ebb's container, native or not.
+pub(super) fn sidecar(spec: &Value) -> Option<&Value> {
+    let mut all = list_at(spec, "initContainers").iter().chain(list_at(spec, "containers"));
+    all.find(|container| text_at(container, "name") == Some(CONTAINER))
+}
+
 /// Whether a pod is over when its containers are.
 fn ends_by_itself(spec: &Value) -> bool {
     matches!(text_at(spec, "restartPolicy"), Some("Never" | "OnFailure"))

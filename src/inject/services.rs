@@ -13,7 +13,9 @@ pub(super) struct Selected {
     pub(super) namespace: Option<String>,
     pub(super) labels: Map<String, Value>,
     pub(super) forwards: Vec<Forwarded>,
-    /// Ports of the app that a Service led to by number.
+    /// The ports of ebb's container.
+    pub(super) own: Vec<u16>,
+    /// Ports of the app that a Service leads to.
     pub(super) reached: Vec<u16>,
     /// The number of the note about it.
     pub(super) note: usize,
@@ -43,6 +45,33 @@ impl Selected {
         let same_place =
             namespace.is_none() || self.namespace.is_none() || namespace == self.namespace.as_deref();
         same_place && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
+    /// Notes where a Service leads: to ebb, by the name that is ebb's now or by its number.
+    fn reach(&mut self, target: &Value) {
+        let (name, number) = (target.as_str(), port_number(target));
+        let meant = |forward: &&Forwarded| {
+            number == Some(forward.listen) || (name.is_some() && name == forward.name.as_deref())
+        };
+        self.reached.extend(self.forwards.iter().filter(meant).map(|forward| forward.app));
+    }
+
+    /// What a Service elsewhere has to say, if none here leads to a port: one with the app's number goes past ebb.
+    pub(super) fn unreached(&self) -> Option<String> {
+        let missing = || self.forwards.iter().filter(|forward| !self.reached.contains(&forward.app));
+        let ports: Vec<String> = missing().map(|forward| forward.app.to_string()).collect();
+        let instead = |forward: &Forwarded| match &forward.name {
+            Some(name) => format!("{name} (not {})", forward.app),
+            None => format!("{} (not {})", forward.listen, forward.app),
+        };
+        let targets: Vec<String> = missing().map(instead).collect();
+        (!ports.is_empty()).then(|| {
+            format!(
+                "no Service here leads to {}: elsewhere, targetPort must be {}, or it goes past ebb",
+                ports.join(", "),
+                targets.join(", ")
+            )
+        })
     }
 }
 
@@ -97,7 +126,9 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
     let (mut original, mut notes, mut order) = (Original::default(), Vec::new(), None);
     let ports = changed.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for (i, port) in ports.into_iter().flatten().enumerate().filter(|(_, port)| is_tcp(port)) {
-        let Some(target) = target(port).and_then(port_number) else { continue };
+        let Some(target) = target(port) else { continue };
+        selected.iter_mut().for_each(|workload| workload.reach(target));
+        let Some(target) = port_number(target) else { continue };
         let listens: Vec<Option<u16>> = selected.iter().map(|workload| listen(workload, target)).collect();
         match listens.as_slice() {
             [Some(first), rest @ ..] if rest.iter().all(|other| other == &Some(*first)) => {
@@ -126,7 +157,20 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
                     titles.join(" and ")
                 ));
             }
-            _ => {}
+            _ => {
+                let without = |workload: &&&mut Selected| {
+                    !workload.forwards.is_empty() && !workload.own.contains(&target)
+                };
+                let titles: Vec<&str> =
+                    selected.iter().filter(without).map(|workload| workload.title.as_str()).collect();
+                if !titles.is_empty() {
+                    let have = if titles.len() == 1 { "has" } else { "have" };
+                    let titles = titles.join(" and ");
+                    notes.push(format!(
+                        "targetPort {target} is left as it is: {titles} {have} no such port behind ebb"
+                    ));
+                }
+            }
         }
     }
     notes.extend(order.map(|order| order.text().to_owned()));
