@@ -322,6 +322,38 @@ fn numbers_that_lead_nowhere() {
     assert!(!said(&[], &named).contains("no Service here"), "{}", said(&[], &named));
 }
 
+/// Guards: old clusters do not find names in native sidecars; of classic ones and of what is settled nothing is said.
+#[test]
+fn names_on_old_clusters() {
+    let named = SHOP.replacen("- containerPort: 3000", "- name: http\n      containerPort: 3000", 1);
+    let named = named.replacen("targetPort: 3000", "targetPort: http", 1);
+    let once = injected(&[], &named);
+    for (args, input, expected) in [
+        (&[][..], &named, true),
+        (&["--classic"], &named, false),
+        (&[], &once, false),
+        (&["--remove"], &once, false),
+    ] {
+        let note = said(args, input);
+        let there = note.contains(
+            "\nService shop: before Kubernetes 1.33, targetPort http is not found in a native sidecar",
+        );
+        assert_eq!(there, expected, "{note}");
+    }
+}
+
+/// Guards: an injection that is changed is not called new, and what changed of the sidecar is named.
+#[test]
+fn updates() {
+    let once = injected(&["--image", "ebb:1"], SHOP);
+    let note = said(&["--image", "ebb:2", "--classic"], &once);
+    let expected = "Pod shop: updated: classic sidecar instead of native; image ebb:2 instead of ebb:1; forwards 13000=3000;";
+    assert!(note.starts_with(expected), "{note}");
+    let note = said(&["--image", "ebb:1", "--quiet", "2s"], &once);
+    assert!(note.starts_with("Pod shop: updated: native sidecar; forwards 13000=3000;"), "{note}");
+    assert!(said(&["--image", "ebb:1"], &once).starts_with("Pod shop: up to date: native sidecar; forwards"));
+}
+
 /// Guards: --diff prints the difference and nothing else, --check beside it still exits with 1.
 #[test]
 fn differences() {

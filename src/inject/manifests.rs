@@ -7,7 +7,7 @@ use super::kinds::{self, Kind};
 use super::pod::{self, Outcome, Pod};
 use super::services::{self, Selected};
 use super::settings::Settings;
-use super::{list_at, port_number, text_at};
+use super::{INJECTED, list_at, port_number, text_at};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,40 @@ fn completes(object: &Value) -> bool {
     matches!(text_at(object, "kind"), Some("Job" | "CronJob"))
 }
 
+/// The container that was injected into a workload.
+struct Sidecar {
+    container: Value,
+}
+
+impl Sidecar {
+    fn of(object: &Value, path: &[&str]) -> Option<Self> {
+        let pod = path.iter().try_fold(object, |value, key| value.get(*key))?;
+        pod.get("metadata")?.get("annotations")?.get(INJECTED)?;
+        Some(Self { container: pod::sidecar(pod.get("spec")?)?.clone() })
+    }
+
+    fn is_native(&self) -> bool {
+        self.container.get("restartPolicy").is_some()
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        let ports = list_at(&self.container, "ports").iter();
+        ports.filter_map(|port| port.get("containerPort").and_then(port_number)).collect()
+    }
+
+    /// Adds to `done`, which begins with the sidecar's kind, what it was before.
+    fn say_changes(&self, before: &Self, done: &mut Vec<String>) {
+        let image = |sidecar: &Self| text_at(&sidecar.container, "image").unwrap_or_default().to_owned();
+        let (was, is) = (image(before), image(self));
+        if was != is {
+            done.insert(1.min(done.len()), format!("image {is} instead of {was}"));
+        }
+        if let Some(kind) = done.first_mut().filter(|_| self.is_native() != before.is_native()) {
+            kind.push_str(if before.is_native() { " instead of native" } else { " instead of classic" });
+        }
+    }
+}
+
 struct Work<'a> {
     settings: &'a Settings,
     mode: Mode,
@@ -100,6 +134,7 @@ impl Work<'_> {
         let Kind::Workload(path) = kind else { return };
         let title = kinds::title(object);
         let before = object.clone();
+        let earlier = Sidecar::of(&before, path);
         let owner = kinds::owner(object);
         let outcome = match &owner {
             Some(owner) => Ok(Outcome::Left(format!("it is made by {owner}, which is what to inject"))),
@@ -109,6 +144,7 @@ impl Work<'_> {
             Ok(Outcome::Injected { forwards, .. }) => forwards.clone(),
             _ => Vec::new(),
         };
+        let now = Sidecar::of(object, path).filter(|_| !forwards.is_empty());
         let completes = completes(object);
         let template = kinds::at_path(object, path).filter(|pod| {
             let left = matches!(outcome, Ok(Outcome::Left(_)));
@@ -122,8 +158,6 @@ impl Work<'_> {
                 .and_then(Value::as_object)
                 .cloned()
                 .unwrap_or_default();
-            let own = pod.get("spec").and_then(pod::sidecar).map_or(&[][..], |ebb| list_at(ebb, "ports"));
-            let own = own.iter().filter_map(|port| port.get("containerPort").and_then(port_number)).collect();
             let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
             let (note, reached) = (self.notes.len(), Vec::new());
             self.workloads.push(Selected {
@@ -131,14 +165,23 @@ impl Work<'_> {
                 namespace,
                 labels,
                 forwards,
-                own,
+                newly_native: now.as_ref().is_some_and(Sidecar::is_native)
+                    && !earlier.as_ref().is_some_and(Sidecar::is_native),
+                own: now.as_ref().map(Sidecar::ports).unwrap_or_default(),
                 reached,
                 note,
             });
         }
         self.notes.push(match outcome {
-            Ok(Outcome::Injected { done, .. }) => {
-                let what = if *object == before { "up to date" } else { "injected" };
+            Ok(Outcome::Injected { mut done, .. }) => {
+                let what = match (&earlier, now) {
+                    _ if *object == before => "up to date",
+                    (Some(earlier), Some(now)) => {
+                        now.say_changes(earlier, &mut done);
+                        "updated"
+                    }
+                    _ => "injected",
+                };
                 format!("{title}: {what}: {}", done.join("; "))
             }
             Ok(Outcome::TakenBack(lost)) if lost.is_empty() => format!("{title}: the sidecar is removed"),

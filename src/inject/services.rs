@@ -13,6 +13,8 @@ pub(super) struct Selected {
     pub(super) namespace: Option<String>,
     pub(super) labels: Map<String, Value>,
     pub(super) forwards: Vec<Forwarded>,
+    /// It is native, and was not so before.
+    pub(super) newly_native: bool,
     /// The ports of ebb's container.
     pub(super) own: Vec<u16>,
     /// Ports of the app that a Service leads to.
@@ -54,6 +56,11 @@ impl Selected {
             number == Some(forward.listen) || (name.is_some() && name == forward.name.as_deref())
         };
         self.reached.extend(self.forwards.iter().filter(meant).map(|forward| forward.app));
+    }
+
+    /// Whether ebb has a port of this name, for the first time in a native sidecar.
+    fn newly_named(&self, name: &str) -> bool {
+        self.newly_native && self.forwards.iter().any(|forward| forward.name.as_deref() == Some(name))
     }
 
     /// What a Service elsewhere has to say, if none here leads to a port: one with the app's number goes past ebb.
@@ -124,11 +131,18 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
     }
     take_back(&mut changed)?;
     let (mut original, mut notes, mut order) = (Original::default(), Vec::new(), None);
+    let mut names: Vec<String> = Vec::new();
     let ports = changed.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for (i, port) in ports.into_iter().flatten().enumerate().filter(|(_, port)| is_tcp(port)) {
         let Some(target) = target(port) else { continue };
         selected.iter_mut().for_each(|workload| workload.reach(target));
-        let Some(target) = port_number(target) else { continue };
+        let Some(target) = port_number(target) else {
+            let name = target.as_str().unwrap_or_default();
+            if selected.iter().any(|workload| workload.newly_named(name)) {
+                names.push(name.to_owned());
+            }
+            continue;
+        };
         let listens: Vec<Option<u16>> = selected.iter().map(|workload| listen(workload, target)).collect();
         match listens.as_slice() {
             [Some(first), rest @ ..] if rest.iter().all(|other| other == &Some(*first)) => {
@@ -174,6 +188,14 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
         }
     }
     notes.extend(order.map(|order| order.text().to_owned()));
+    if !names.is_empty() {
+        names.dedup();
+        notes.push(format!(
+            "before Kubernetes 1.33, targetPort {} is not found in a native sidecar: use --classic there \
+             (kubernetes/kubernetes#128850)",
+            names.join(", ")
+        ));
+    }
     if original.target_ports.is_empty() {
         notes.extend(given_back(service, &changed));
     }
