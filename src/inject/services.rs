@@ -119,7 +119,7 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
     let selector = service.pointer("/spec/selector").and_then(Value::as_object).filter(|map| !map.is_empty());
     let Some(selector) = selector.cloned() else { return Ok(None) };
     let namespace = namespace(service);
-    let mut selected: Vec<&mut Selected> =
+    let selected: Vec<&mut Selected> =
         workloads.iter_mut().filter(|workload| workload.is_meant(namespace.as_deref(), &selector)).collect();
     let mut changed = service.clone();
     if selected.is_empty() {
@@ -130,86 +130,119 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
         }));
     }
     take_back(&mut changed)?;
-    let (mut original, mut notes, mut order) = (Original::default(), Vec::new(), None);
-    let mut names: Vec<String> = Vec::new();
+    let mut lead =
+        Lead { selected, original: Original::default(), notes: Vec::new(), order: None, names: Vec::new() };
     let ports = changed.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for (i, port) in ports.into_iter().flatten().enumerate().filter(|(_, port)| is_tcp(port)) {
-        let Some(target) = target(port) else { continue };
-        selected.iter_mut().for_each(|workload| workload.reach(target));
-        let Some(target) = port_number(target) else {
-            let name = target.as_str().unwrap_or_default();
-            if selected.iter().any(|workload| workload.newly_named(name)) {
-                names.push(name.to_owned());
-            }
-            continue;
-        };
-        let listens: Vec<Option<u16>> = selected.iter().map(|workload| listen(workload, target)).collect();
-        match listens.as_slice() {
-            [Some(first), rest @ ..] if rest.iter().all(|other| other == &Some(*first)) => {
-                let before = target_at(service, i).unwrap_or(target);
-                let Some(port) = port.as_object_mut() else { continue };
-                let was = port.insert("targetPort".to_owned(), (*first).into());
-                if before == *first {
-                    notes.push(format!("targetPort {first} leads to ebb"));
-                } else {
-                    notes.push(format!("targetPort {before} is now {first}"));
-                    order =
-                        order.max(Some(if before == target { Order::WorkloadFirst } else { Order::None }));
-                }
-                selected.iter_mut().for_each(|workload| workload.reached.push(target));
-                original.target_ports.push(TargetPort {
-                    port: port.get("port").cloned().unwrap_or_default(),
-                    now: *first,
-                    was: was.into_iter().collect(),
-                });
-            }
-            all if all.iter().any(Option::is_some) => {
-                let titles: Vec<&str> = selected.iter().map(|workload| workload.title.as_str()).collect();
-                notes.push(format!(
-                    "targetPort {target} is left as it is, past ebb: {} do not have it in the same place (a port name in all \
-                     of them and in targetPort would do)",
-                    titles.join(" and ")
-                ));
-            }
-            _ => {
-                let without = |workload: &&&mut Selected| {
-                    !workload.forwards.is_empty() && !workload.own.contains(&target)
-                };
-                let titles: Vec<&str> =
-                    selected.iter().filter(without).map(|workload| workload.title.as_str()).collect();
-                if !titles.is_empty() {
-                    let have = if titles.len() == 1 { "has" } else { "have" };
-                    let titles = titles.join(" and ");
-                    notes.push(format!(
-                        "targetPort {target} is left as it is: {titles} {have} no such port behind ebb"
-                    ));
-                }
-            }
-        }
+        lead.port(port, target_at(service, i));
     }
-    notes.extend(order.map(|order| order.text().to_owned()));
-    if !names.is_empty() {
-        names.dedup();
-        notes.push(format!(
-            "before Kubernetes 1.33, targetPort {} is not found in a native sidecar: use --classic there \
-             (kubernetes/kubernetes#128850)",
-            names.join(", ")
-        ));
+    let headless = changed.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None");
+    if lead.original.target_ports.is_empty() {
+        lead.notes.extend(given_back(service, &changed));
     }
-    if original.target_ports.is_empty() {
-        notes.extend(given_back(service, &changed));
-    }
-    if changed.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None") && fronts_any(&selected) {
-        notes.push("headless: clients that choose the port themselves must take ebb's".to_owned());
-    }
-    let leads = !original.target_ports.is_empty();
+    let notes = lead.told(headless);
+    let leads = !lead.original.target_ports.is_empty();
     if leads {
-        remember(&mut changed, original)?;
+        remember(&mut changed, lead.original)?;
     }
     let settled = leads && changed == *service;
     *service = changed;
     let note = notes.join("; ");
     Ok((!notes.is_empty()).then(|| if settled { format!("up to date: {note}") } else { note }))
+}
+
+/// One Service on its way to ebb.
+struct Lead<'a> {
+    /// The workloads that it selects; at least one.
+    selected: Vec<&'a mut Selected>,
+    original: Original,
+    notes: Vec<String>,
+    order: Option<Order>,
+    /// Names that old clusters do not find.
+    names: Vec<String>,
+}
+
+impl Lead<'_> {
+    /// One of its ports, as it was before any injection. `before`: the number where it led until now.
+    fn port(&mut self, port: &mut Value, before: Option<u16>) {
+        let Some(target) = target(port) else { return };
+        self.selected.iter_mut().for_each(|workload| workload.reach(target));
+        let Some(target) = port_number(target) else {
+            let name = target.as_str().unwrap_or_default();
+            if self.selected.iter().any(|workload| workload.newly_named(name)) {
+                self.names.push(name.to_owned());
+            }
+            return;
+        };
+        let listens: Vec<Option<u16>> =
+            self.selected.iter().map(|workload| listen(workload, target)).collect();
+        match listens.as_slice() {
+            [Some(first), rest @ ..] if rest.iter().all(|other| other == &Some(*first)) => {
+                self.change(port, target, before.unwrap_or(target), *first);
+            }
+            all if all.iter().any(Option::is_some) => {
+                let titles: Vec<&str> =
+                    self.selected.iter().map(|workload| workload.title.as_str()).collect();
+                self.notes.push(format!(
+                    "targetPort {target} is left as it is, past ebb: {} do not have it in the same place (a port name in all \
+                     of them and in targetPort would do)",
+                    titles.join(" and ")
+                ));
+            }
+            _ => self.say_nobody_has(target),
+        }
+    }
+
+    /// Leads a port from the app's to ebb's.
+    fn change(&mut self, port: &mut Value, app: u16, before: u16, listen: u16) {
+        let Some(port) = port.as_object_mut() else { return };
+        let was = port.insert("targetPort".to_owned(), listen.into());
+        if before == listen {
+            self.notes.push(format!("targetPort {listen} leads to ebb"));
+        } else {
+            self.notes.push(format!("targetPort {before} is now {listen}"));
+            let order = if before == app { Order::WorkloadFirst } else { Order::None };
+            self.order = self.order.max(Some(order));
+        }
+        self.selected.iter_mut().for_each(|workload| workload.reached.push(app));
+        self.original.target_ports.push(TargetPort {
+            port: port.get("port").cloned().unwrap_or_default(),
+            now: listen,
+            was: was.into_iter().collect(),
+        });
+    }
+
+    fn say_nobody_has(&mut self, target: u16) {
+        let without =
+            |workload: &&&mut Selected| !workload.forwards.is_empty() && !workload.own.contains(&target);
+        let titles: Vec<&str> =
+            self.selected.iter().filter(without).map(|workload| workload.title.as_str()).collect();
+        if !titles.is_empty() {
+            let have = if titles.len() == 1 { "has" } else { "have" };
+            let titles = titles.join(" and ");
+            self.notes.push(format!(
+                "targetPort {target} is left as it is: {titles} {have} no such port behind ebb"
+            ));
+        }
+    }
+
+    /// Everything that there is to say.
+    fn told(&mut self, headless: bool) -> Vec<String> {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.order.map(|order| order.text().to_owned()));
+        self.names.dedup();
+        if !self.names.is_empty() {
+            notes.push(format!(
+                "before Kubernetes 1.33, targetPort {} is not found in a native sidecar: use --classic there \
+                 (kubernetes/kubernetes#128850)",
+                self.names.join(", ")
+            ));
+        }
+        if headless && self.selected.iter().any(|workload| !workload.forwards.is_empty()) {
+            notes.push("headless: clients that choose the port themselves must take ebb's".to_owned());
+        }
+        notes
+    }
 }
 
 /// What is to be applied first, so that no client is without a pod that listens.
@@ -271,10 +304,6 @@ fn target(port: &Value) -> Option<&Value> {
 
 fn target_at(service: &Value, i: usize) -> Option<u16> {
     list_at(service.get("spec")?, "ports").get(i).and_then(target).and_then(port_number)
-}
-
-fn fronts_any(selected: &[&mut Selected]) -> bool {
-    selected.iter().any(|workload| !workload.forwards.is_empty())
 }
 
 fn listen(workload: &Selected, target: u16) -> Option<u16> {
