@@ -354,6 +354,44 @@ fn updates() {
     assert!(said(&["--image", "ebb:1"], &once).starts_with("Pod shop: up to date: native sidecar; forwards"));
 }
 
+/// Guards: where nothing is changed, nothing is said to be.
+#[test]
+fn what_would_be() {
+    let once = injected(&["--token", "T"], SHOP);
+    for flag in ["--check", "--diff"] {
+        for (args, input, what, port) in [
+            (&[flag][..], SHOP, "would be injected: ", "targetPort 3000 would be 13000;"),
+            (&[flag, "--classic"], &once, "would be updated: ", "up to date: targetPort 13000 leads to ebb"),
+            (
+                &[flag, "--remove"],
+                &once,
+                "the sidecar would be removed\n",
+                "targetPort 13000 would be 3000 again;",
+            ),
+            (&[flag], &once, "up to date: ", "up to date: targetPort 13000 leads to ebb"),
+        ] {
+            let note = said(args, input);
+            assert!(note.starts_with(&format!("Pod shop: {what}")), "{args:?}: {note}");
+            assert!(note.contains(&format!("\nService shop: {port}")), "{args:?}: {note}");
+        }
+    }
+}
+
+/// Guards: an ebb whose annotation is gone, which --remove must not pass over in silence.
+#[test]
+fn nothing_to_remove() {
+    let once = injected(&[], NAMED);
+    let (start, end) = (once.find("  annotations:\n").unwrap(), once.find("spec:\n").unwrap());
+    let lost = format!("{}{}", &once[..start], &once[end..]);
+    let output = inject(&["--remove"], &lost);
+    assert_eq!(text(&output.stdout), lost);
+    assert_eq!(
+        text(&output.stderr),
+        "Pod one: left as it is: ebb is there, but no annotation ebb.dev/injected that says what was before: take it out by hand\n"
+    );
+    assert_eq!(said(&["--remove"], NAMED), "Pod one: left as it is: there is nothing to remove\n");
+}
+
 /// Guards: --diff prints the difference and nothing else, --check beside it still exits with 1.
 #[test]
 fn differences() {

@@ -53,7 +53,7 @@ impl InjectArgs {
         let text = read(&self.file)?;
         let mode = if self.remove { Mode::Remove } else { Mode::Inject };
         let (diff, check) = (self.diff, self.check);
-        let output = inject::manifests(&text, &self.settings.into(), mode, &new_token);
+        let output = inject::manifests(&text, &self.settings.into(), mode, diff || check, &new_token);
         for note in &output.notes {
             eprintln!("{note}");
         }
@@ -171,7 +171,8 @@ mod tests {
             (1, 3600, "1=2,3"),
         ] {
             let text = pod(grace, seconds, port).to_string();
-            let output = inject::manifests(&text, &Settings::default(), Mode::Inject, &|| Ok("T".to_owned()));
+            let output =
+                inject::manifests(&text, &Settings::default(), Mode::Inject, false, &|| Ok("T".to_owned()));
             assert_eq!(output.refused, 0, "{:?}", output.notes);
             let injected: Value = serde_json::from_str(&output.text).unwrap();
             let mut args = Vec::new();

@@ -29,15 +29,17 @@ pub struct Output {
     pub refused: usize,
 }
 
-/// Deals with every object in a text of YAML documents or JSON. `token` makes a new drain token.
+/// Deals with every object in a text of YAML documents or JSON. `token` makes a new drain token;
+/// `dry`: nobody will use the text, so the notes say what would be done.
 pub fn manifests(
     text: &str,
     settings: &Settings,
     mode: Mode,
+    dry: bool,
     token: &dyn Fn() -> Result<String, String>,
 ) -> Output {
     let (documents, mut notes) = documents::split(text);
-    let mut work = Work { settings, mode, token, workloads: Vec::new(), notes: Vec::new(), refused: 0 };
+    let mut work = Work { settings, mode, dry, token, workloads: Vec::new(), notes: Vec::new(), refused: 0 };
     let mut values: Vec<Option<Value>> = documents.iter().map(|document| document.value().cloned()).collect();
     for value in values.iter_mut().flatten() {
         work.visit(value, &mut Work::workload);
@@ -110,6 +112,7 @@ impl Sidecar {
 struct Work<'a> {
     settings: &'a Settings,
     mode: Mode,
+    dry: bool,
     token: &'a dyn Fn() -> Result<String, String>,
     workloads: Vec<Selected>,
     notes: Vec<String>,
@@ -174,20 +177,26 @@ impl Work<'_> {
         }
         self.notes.push(match outcome {
             Ok(Outcome::Injected { mut done, .. }) => {
-                let what = match (&earlier, now) {
-                    _ if *object == before => "up to date",
+                let would = if self.dry { "would be " } else { "" };
+                let (would, what) = match (&earlier, now) {
+                    _ if *object == before => ("", "up to date"),
                     (Some(earlier), Some(now)) => {
                         now.say_changes(earlier, &mut done);
-                        "updated"
+                        (would, "updated")
                     }
-                    _ => "injected",
+                    _ => (would, "injected"),
                 };
-                format!("{title}: {what}: {}", done.join("; "))
+                format!("{title}: {would}{what}: {}", done.join("; "))
             }
-            Ok(Outcome::TakenBack(lost)) if lost.is_empty() => format!("{title}: the sidecar is removed"),
             Ok(Outcome::TakenBack(lost)) => {
+                let (is, now) = if self.dry { ("would be", "") } else { ("is", " now") };
                 let lost = lost.join(" and ");
-                format!("{title}: the sidecar is removed; the name {lost} is nobody's now, because that port is gone")
+                let lost = if lost.is_empty() {
+                    lost
+                } else {
+                    format!("; the name {lost} {is} nobody's{now}, because that port is gone")
+                };
+                format!("{title}: the sidecar {is} removed{lost}")
             }
             Ok(Outcome::Left(reason)) => format!("{title}: left as it is: {reason}"),
             Err(reason) => {
@@ -229,8 +238,8 @@ impl Work<'_> {
             return;
         }
         let note = match self.mode {
-            Mode::Inject => services::lead(object, &mut self.workloads),
-            Mode::Remove => services::release(object),
+            Mode::Inject => services::lead(object, &mut self.workloads, self.dry),
+            Mode::Remove => services::release(object, self.dry),
         };
         match note {
             Ok(None) => {}

@@ -102,7 +102,15 @@ impl Pod<'_> {
     pub fn remove(self) -> Result<Outcome, String> {
         let mut object = self.object.clone();
         let Some(before) = original::take_back(&mut object)? else {
-            return Ok(Outcome::Left("there is nothing to remove".to_owned()));
+            let spec = object.get("spec").unwrap_or(&Value::Null);
+            let mut all = list_at(spec, "containers").iter().chain(list_at(spec, "initContainers"));
+            return Ok(Outcome::Left(if all.any(runs_ebb) {
+                format!(
+                    "ebb is there, but no annotation {INJECTED} that says what was before: take it out by hand"
+                )
+            } else {
+                "there is nothing to remove".to_owned()
+            }));
         };
         *self.object = object;
         Ok(Outcome::TakenBack(before.lost))

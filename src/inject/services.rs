@@ -111,11 +111,15 @@ pub(super) fn policy(policy: &Value, workloads: &[Selected]) -> Option<String> {
     })
 }
 
-/// Leads a Service to ebb. Returns what there is to say, if anything.
+/// Leads a Service to ebb. Returns what there is to say, if anything; `dry`: as of what would be done.
 ///
 /// # Errors
 /// When an earlier change can't be read.
-pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Option<String>, String> {
+pub(super) fn lead(
+    service: &mut Value,
+    workloads: &mut [Selected],
+    dry: bool,
+) -> Result<Option<String>, String> {
     let selector = service.pointer("/spec/selector").and_then(Value::as_object).filter(|map| !map.is_empty());
     let Some(selector) = selector.cloned() else { return Ok(None) };
     let namespace = namespace(service);
@@ -130,15 +134,21 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
         }));
     }
     take_back(&mut changed)?;
-    let mut lead =
-        Lead { selected, original: Original::default(), notes: Vec::new(), order: None, names: Vec::new() };
+    let mut lead = Lead {
+        selected,
+        dry,
+        original: Original::default(),
+        notes: Vec::new(),
+        order: None,
+        names: Vec::new(),
+    };
     let ports = changed.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for (i, port) in ports.into_iter().flatten().enumerate().filter(|(_, port)| is_tcp(port)) {
         lead.port(port, target_at(service, i));
     }
     let headless = changed.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None");
     if lead.original.target_ports.is_empty() {
-        lead.notes.extend(given_back(service, &changed));
+        lead.notes.extend(given_back(service, &changed, dry));
     }
     let notes = lead.told(headless);
     let leads = !lead.original.target_ports.is_empty();
@@ -155,6 +165,7 @@ pub(super) fn lead(service: &mut Value, workloads: &mut [Selected]) -> Result<Op
 struct Lead<'a> {
     /// The workloads that it selects; at least one.
     selected: Vec<&'a mut Selected>,
+    dry: bool,
     original: Original,
     notes: Vec<String>,
     order: Option<Order>,
@@ -200,7 +211,8 @@ impl Lead<'_> {
         if before == listen {
             self.notes.push(format!("targetPort {listen} leads to ebb"));
         } else {
-            self.notes.push(format!("targetPort {before} is now {listen}"));
+            let verb = if self.dry { "would be" } else { "is now" };
+            self.notes.push(format!("targetPort {before} {verb} {listen}"));
             let order = if before == app { Order::WorkloadFirst } else { Order::None };
             self.order = self.order.max(Some(order));
         }
@@ -272,21 +284,25 @@ impl Order {
 ///
 /// # Errors
 /// When an earlier change can't be read.
-pub(super) fn release(service: &mut Value) -> Result<Option<String>, String> {
+pub(super) fn release(service: &mut Value, dry: bool) -> Result<Option<String>, String> {
     let before = service.clone();
     Ok(take_back(service)?.map(|()| {
-        given_back(&before, service)
-            .unwrap_or_else(|| "it was changed since, and stays; only ebb's annotation is removed".to_owned())
+        given_back(&before, service, dry).unwrap_or_else(|| {
+            let verb = if dry { "would be" } else { "is" };
+            format!("it was changed since, and stays; only ebb's annotation {verb} removed")
+        })
     }))
 }
 
 /// Ports that lead to the app again. It listens with ebb and without, so the Service can go first, and has to: pods without ebb do not
 /// listen where it led.
-fn given_back(before: &Value, after: &Value) -> Option<String> {
+fn given_back(before: &Value, after: &Value, dry: bool) -> Option<String> {
     let count = after.get("spec").map_or(0, |spec| list_at(spec, "ports").len());
     let moved = (0..count).filter_map(|i| Some((target_at(before, i)?, target_at(after, i)?)));
     let moved: Vec<(u16, u16)> = moved.filter(|(was, is)| was != is).collect();
-    let all: Vec<String> = moved.iter().map(|(was, is)| format!("targetPort {was} is {is} again")).collect();
+    let verb = if dry { "would be" } else { "is" };
+    let all: Vec<String> =
+        moved.iter().map(|(was, is)| format!("targetPort {was} {verb} {is} again")).collect();
     let gone: Vec<String> = moved.iter().map(|(was, _)| was.to_string()).collect();
     (!moved.is_empty()).then(|| {
         format!(

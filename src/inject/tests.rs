@@ -11,7 +11,7 @@ fn token() -> Result<String, String> {
 }
 
 fn run(text: &str, settings: &Settings, mode: Mode) -> Output {
-    manifests(text, settings, mode, &token)
+    manifests(text, settings, mode, false, &token)
 }
 
 fn values(text: &str) -> Vec<Value> {
