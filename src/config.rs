@@ -13,7 +13,7 @@ mod budget;
 mod forward;
 pub mod tls;
 
-pub use budget::{Budget, BudgetError, MARGIN};
+pub use budget::{Budget, BudgetError, DRAINING_MIN, MARGIN};
 pub use forward::{Forward, ForwardError, Listen, Scheme, Upstream};
 pub use tls::{TlsConfig, TlsFiles};
 

@@ -392,6 +392,44 @@ fn nothing_to_remove() {
     assert_eq!(said(&["--remove"], NAMED), "Pod one: left as it is: there is nothing to remove\n");
 }
 
+/// Guards: times that do not come out, by the names that they were given: a flag's, an annotation's, the pod's own; sums in seconds.
+#[test]
+fn times_by_their_names() {
+    let annotated =
+        NAMED.replacen("name: one\n", "name: one\n  annotations: {ebb.dev/grace-period: 10s}\n", 1);
+    let note = said(&["--lame-duck-max", "1m", "--app-shutdown", "5500ms"], &annotated);
+    let expected = "Pod one: refused: ebb.dev/grace-period 10s is too short: --app-shutdown 5500ms + margin 1s + --lame-duck-max 60s + 1s \
+                    to drain = 67500ms: raise ebb.dev/grace-period to 68s or more, or lower --lame-duck-max or --app-shutdown\n";
+    assert!(note.starts_with(expected), "{note}");
+    let pod = NAMED.replacen("spec:\n", "spec:\n  terminationGracePeriodSeconds: 20\n", 1);
+    let note = said(&["--grace-period", "10s"], &pod);
+    assert!(
+        note.contains("refused: terminationGracePeriodSeconds 20s is too short: --app-shutdown 5s"),
+        "{note}"
+    );
+    assert!(note.contains("raise --grace-period to 22s or more"), "{note}");
+    let slept =
+        pod.replacen("- name: app\n", "- name: app\n    lifecycle: {preStop: {sleep: {seconds: 20}}}\n", 1);
+    let note = said(&["--lame-duck-max", "10s"], &slept);
+    assert!(
+        note.contains("refused: the hook's sleep of 20s is more than --lame-duck-max 10s: lower"),
+        "{note}"
+    );
+    let note = said(&["--grace-period", "10s", "--app-shutdown", "18446744073709551615s"], NAMED);
+    assert!(
+        note.contains("= 18446744073709551615999ms: raise --grace-period to 18446744073709551615s or"),
+        "{note}"
+    );
+    let annotated = annotated.replacen("grace-period: 10s", "lame-duck-max: 4s", 1);
+    let note = said(&[], &annotated);
+    assert!(
+        note.contains(
+            "refused: --lame-duck-min 5s is more than ebb.dev/lame-duck-max 4s: lower the one or raise"
+        ),
+        "{note}"
+    );
+}
+
 /// Guards: --diff prints the difference and nothing else, --check beside it still exits with 1.
 #[test]
 fn differences() {

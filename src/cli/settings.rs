@@ -114,6 +114,7 @@ impl From<SettingsArgs> for Settings {
             memory: args.memory,
             memory_limit: args.memory_limit,
             tls_secret: args.tls_secret,
+            annotated: std::collections::BTreeSet::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ pub const MARGIN: Duration = Duration::from_secs(1);
 
 /// What draining needs at the least after the longest lame duck: emptying the accept queues takes up to
 /// one second, and a response must still have time to end.
-const DRAINING_MIN: Duration = Duration::from_secs(1);
+pub const DRAINING_MIN: Duration = Duration::from_secs(1);
 
 /// The times of a drain, known to fit into the grace period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,11 @@
 //! ebb's own container.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
 use super::ports::{ADMIN_NAME, ADMIN_PORT};
 use super::resources::resources;
-use super::settings::Settings;
+use super::settings::{Settings, seconds};
 use super::{CONTAINER, hooks};
 use crate::config::Scheme;
 
@@ -101,11 +99,6 @@ fn arguments(plan: &Plan) -> Vec<String> {
         }
     }
     args
-}
-
-/// One number and a unit, without spaces.
-fn seconds(time: Duration) -> String {
-    if time.subsec_nanos() == 0 { format!("{}s", time.as_secs()) } else { format!("{}ms", time.as_millis()) }
 }
 
 fn environment(plan: &Plan, settings: &Settings) -> Value {

@@ -1,11 +1,12 @@
 //! What can be chosen, for all workloads by flags and for each by annotations.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::{Budget, Scheme, parse_duration};
+use crate::config::{Budget, BudgetError, Scheme, parse_duration};
 
 /// What the annotations begin with.
 pub const DOMAIN: &str = "ebb.dev/";
@@ -65,6 +66,8 @@ pub struct Settings {
     pub memory_limit: Option<String>,
     /// A Secret with the certificate and the key of `https://` ports.
     pub tls_secret: Option<String>,
+    /// What an annotation has set, by the flag's name.
+    pub annotated: BTreeSet<String>,
 }
 
 /// A port of the app, as it was asked for: `[SCHEME://][LISTEN=]PORT`.
@@ -120,6 +123,7 @@ impl Settings {
             }
             let text = value.as_str().ok_or_else(|| format!("annotation {name}: put the value in quotes"))?;
             settings.set(setting, text).map_err(|error| format!("annotation {name}: {error}"))?;
+            settings.annotated.insert(setting.to_owned());
         }
         Ok(settings)
     }
@@ -243,7 +247,7 @@ impl Settings {
     /// The times for a pod that has a grace period and slept for `slept` in its hooks. What `ebb proxy` takes by itself is left out.
     ///
     /// # Errors
-    /// The sum that does not come out, as `ebb proxy` would say it.
+    /// The sum that does not come out.
     pub(super) fn times(&self, present: Option<u64>, slept: Option<Duration>) -> Result<Times, String> {
         let min = self.lame_duck_min.or(slept);
         let shortest = min.unwrap_or(LAME_DUCK_MIN);
@@ -262,10 +266,12 @@ impl Settings {
         };
         let whole = Duration::from_secs(grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0)));
         if i64::try_from(whole.as_secs()).is_err() {
-            return Err("the grace period is longer than Kubernetes can say: lower it".to_owned());
+            let asked = self.grace_period.is_some_and(|asked| asked == grace);
+            let name = if asked { self.name("grace-period") } else { "the grace period".to_owned() };
+            return Err(format!("{name} is longer than Kubernetes can say: lower it"));
         }
         Budget::new(whole, app, shortest, longest, self.quiet.unwrap_or(QUIET))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| self.contradiction(&error, present.unwrap_or_default()))?;
         Ok(Times {
             grace_period: whole,
             app_shutdown: self.app_shutdown,
@@ -274,6 +280,53 @@ impl Settings {
             quiet: self.quiet,
         })
     }
+}
+
+impl Settings {
+    /// What a setting was given by: a flag, or the annotation that counts more.
+    fn name(&self, flag: &str) -> String {
+        if self.annotated.contains(flag) { format!("{DOMAIN}{flag}") } else { format!("--{flag}") }
+    }
+
+    /// What `ebb proxy` would say of its flags, by the names that the times were given here. `present`: the pod's own grace period.
+    fn contradiction(&self, error: &BudgetError, present: Duration) -> String {
+        let name = |flag: &str| self.name(flag);
+        let (longest, app) = (name("lame-duck-max"), name("app-shutdown"));
+        match error {
+            BudgetError::LameDuck { min, max } => {
+                let shortest = match self.lame_duck_min {
+                    None if *min != LAME_DUCK_MIN => "the hook's sleep of".to_owned(),
+                    _ => name("lame-duck-min"),
+                };
+                let (min, max) = (seconds(*min), seconds(*max));
+                format!("{shortest} {min} is more than {longest} {max}: lower the one or raise the other")
+            }
+            BudgetError::Grace { grace_period, app_shutdown, lame_duck_max, needed } => {
+                let asked = name("grace-period");
+                let stated = match self.grace_period {
+                    Some(asked) if asked < present => "terminationGracePeriodSeconds",
+                    _ => &asked,
+                };
+                // Kubernetes has whole seconds.
+                let least = needed.as_secs().saturating_add(u64::from(needed.subsec_nanos() > 0));
+                format!(
+                    "{stated} {} is too short: {app} {} + margin {} + {longest} {} + {} to drain = {}: raise {asked} to {least}s or \
+                     more, or lower {longest} or {app}",
+                    seconds(*grace_period),
+                    seconds(*app_shutdown),
+                    seconds(crate::config::MARGIN),
+                    seconds(*lame_duck_max),
+                    seconds(crate::config::DRAINING_MIN),
+                    seconds(*needed),
+                )
+            }
+        }
+    }
+}
+
+/// One number and a unit, without spaces, as flags take it and Kubernetes writes it.
+pub(super) fn seconds(time: Duration) -> String {
+    if time.subsec_nanos() == 0 { format!("{}s", time.as_secs()) } else { format!("{}ms", time.as_millis()) }
 }
 
 #[cfg(test)]
