@@ -75,6 +75,16 @@ fn completes(object: &Value) -> bool {
     matches!(text_at(object, "kind"), Some("Job" | "CronJob"))
 }
 
+/// What is said of a workload without its sidecar; `lost`: names of ports that are gone.
+fn removed(lost: &[String], dry: bool) -> String {
+    let (is, now) = if dry { ("would be", "") } else { ("is", " now") };
+    if lost.is_empty() {
+        return format!("the sidecar {is} removed");
+    }
+    let lost = lost.join(" and ");
+    format!("the sidecar {is} removed; the name {lost} {is} nobody's{now}, because that port is gone")
+}
+
 /// The container that was injected into a workload.
 struct Sidecar {
     container: Value,
@@ -177,27 +187,18 @@ impl Work<'_> {
         }
         self.notes.push(match outcome {
             Ok(Outcome::Injected { mut done, .. }) => {
-                let would = if self.dry { "would be " } else { "" };
-                let (would, what) = match (&earlier, now) {
-                    _ if *object == before => ("", "up to date"),
+                let what = match (&earlier, now) {
+                    _ if *object == before => "up to date",
                     (Some(earlier), Some(now)) => {
                         now.say_changes(earlier, &mut done);
-                        (would, "updated")
+                        if self.dry { "would be updated" } else { "updated" }
                     }
-                    _ => (would, "injected"),
+                    _ if self.dry => "would be injected",
+                    _ => "injected",
                 };
-                format!("{title}: {would}{what}: {}", done.join("; "))
+                format!("{title}: {what}: {}", done.join("; "))
             }
-            Ok(Outcome::TakenBack(lost)) => {
-                let (is, now) = if self.dry { ("would be", "") } else { ("is", " now") };
-                let lost = lost.join(" and ");
-                let lost = if lost.is_empty() {
-                    lost
-                } else {
-                    format!("; the name {lost} {is} nobody's{now}, because that port is gone")
-                };
-                format!("{title}: the sidecar {is} removed{lost}")
-            }
+            Ok(Outcome::TakenBack(lost)) => format!("{title}: {}", removed(&lost, self.dry)),
             Ok(Outcome::Left(reason)) => format!("{title}: left as it is: {reason}"),
             Err(reason) => {
                 self.refused += 1;
