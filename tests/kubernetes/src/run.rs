@@ -78,7 +78,7 @@ pub(crate) struct RunArgs {
     note: String,
 
     /// Gives up after this
-    #[arg(long, default_value = "45m", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "70m", value_parser = humantime::parse_duration)]
     limit: Duration,
 
     /// Leaves the namespace behind
