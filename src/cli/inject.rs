@@ -29,7 +29,7 @@ pub(crate) struct InjectArgs {
     #[arg(long)]
     diff: bool,
 
-    /// Prints nothing, and exits with 1 when something would change
+    /// Prints nothing, and exits with 1 when something would change, with 2 when that can't be told
     #[arg(long)]
     check: bool,
 
@@ -38,7 +38,8 @@ pub(crate) struct InjectArgs {
 }
 
 impl InjectArgs {
-    /// Prints the manifests: exit 0, or 1 when --check finds something to change, or 2 when something was refused; then nothing is printed.
+    /// Prints the manifests: exit 0, or 1 when --check finds something to change, or 2 when something was
+    /// refused or --check could not read it; then nothing is printed.
     pub(crate) fn run(self) -> ExitCode {
         match self.inject() {
             Ok(code) => code,
@@ -59,6 +60,10 @@ impl InjectArgs {
         }
         if output.refused > 0 {
             return Err(format!("{} refused: nothing is printed", output.refused));
+        }
+        if check && output.unread > 0 {
+            let many = if output.unread == 1 { "1 document" } else { &format!("{} documents", output.unread) };
+            return Err(format!("{many} can't be read: whether something would change there can't be told"));
         }
         let changes = output.text != text;
         if diff {

@@ -27,6 +27,8 @@ pub struct Output {
     pub notes: Vec<String>,
     /// How many workloads could not be dealt with.
     pub refused: usize,
+    /// How many documents could not be read; they pass as they are.
+    pub unread: usize,
 }
 
 /// Deals with every object in a text of YAML documents or JSON. `token` makes a new drain token;
@@ -39,6 +41,7 @@ pub fn manifests(
     token: &dyn Fn() -> Result<String, String>,
 ) -> Output {
     let (documents, mut notes) = documents::split(text);
+    let unread = notes.len();
     let mut work = Work { settings, mode, dry, token, workloads: Vec::new(), notes: Vec::new(), refused: 0 };
     let mut values: Vec<Option<Value>> = documents.iter().map(|document| document.value().cloned()).collect();
     for value in values.iter_mut().flatten() {
@@ -63,7 +66,7 @@ pub fn manifests(
         }
     }
     notes.append(&mut work.notes);
-    Output { text: out, notes, refused: work.refused }
+    Output { text: out, notes, refused: work.refused, unread }
 }
 
 fn comments(text: &str) -> usize {

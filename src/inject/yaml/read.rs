@@ -185,7 +185,8 @@ impl<'a> Reader<'a> {
                 scalar => scalar.to_string(),
             };
             if value.insert(name.clone(), child.value.clone()).is_some() {
-                return Err(self.at(key_span, &format!("the key {name} for the second time")));
+                let ask = if key_span.start.col() == 0 { "; is a --- missing before it?" } else { "" };
+                return Err(self.at(key_span, &format!("the key {name} for the second time{ask}")));
             }
             let between = &self.text[key.end..];
             let blanks = between.len() - between.trim_start_matches(' ').len();
