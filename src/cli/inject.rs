@@ -62,7 +62,8 @@ impl InjectArgs {
             return Err(format!("{} refused: nothing is printed", output.refused));
         }
         if check && output.unread > 0 {
-            let many = if output.unread == 1 { "1 document" } else { &format!("{} documents", output.unread) };
+            let many =
+                if output.unread == 1 { "1 document" } else { &format!("{} documents", output.unread) };
             return Err(format!("{many} can't be read: whether something would change there can't be told"));
         }
         let changes = output.text != text;
@@ -118,7 +119,14 @@ fn documents(text: &str) -> Vec<&str> {
 
 fn read(file: &std::path::Path) -> Result<String, String> {
     if file.as_os_str() != "-" {
-        return std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()));
+        let name = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+        if text.is_empty() {
+            return Err(format!(
+                "{name} is empty: with > {name} a shell empties it before it is read; write to another file"
+            ));
+        }
+        return Ok(text);
     }
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);

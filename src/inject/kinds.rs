@@ -39,6 +39,39 @@ pub(super) fn kind(object: &Value) -> Kind {
     }
 }
 
+/// The kinds that are workloads, with the apiVersion they have now.
+const KNOWN: [(&str, &str); 7] = [
+    ("Deployment", "apps/v1"),
+    ("StatefulSet", "apps/v1"),
+    ("DaemonSet", "apps/v1"),
+    ("ReplicaSet", "apps/v1"),
+    ("Job", "batch/v1"),
+    ("CronJob", "batch/v1"),
+    ("Pod", "v1"),
+];
+
+/// Why an object that is none of our business is not, where somebody could think that it is.
+pub(super) fn overlooked(object: &Value) -> Option<String> {
+    let (kind, version) = (text_at(object, "kind"), text_at(object, "apiVersion"));
+    // Others have kinds of the same name, in groups of their own.
+    let theirs = version.is_some_and(|version| version.split('/').next().unwrap_or_default().contains('.'));
+    let known =
+        KNOWN.iter().find(|(known, _)| !theirs && kind.is_some_and(|kind| known.eq_ignore_ascii_case(kind)));
+    if let Some((known, right)) = known
+        && ["containers", "template", "jobTemplate"].iter().any(|key| object["spec"].get(key).is_some())
+    {
+        return Some(match version {
+            _ if kind != Some(known) => format!("Kubernetes knows no such kind: write {known}"),
+            Some(version) => format!("its apiVersion is {version}: write {right}"),
+            None => format!("it has no apiVersion: write {right}"),
+        });
+    }
+    object.pointer("/spec/template/spec/containers").filter(|list| list.is_array()).map(|_| match kind {
+        Some(_) => "ebb inject does not know this kind of object; ebb webhook can inject its pods".to_owned(),
+        None => "it has no kind".to_owned(),
+    })
+}
+
 /// `kind name`, as the notes begin.
 pub(super) fn title(object: &Value) -> String {
     let meta = |key: &str| object.get("metadata").and_then(|meta| text_at(meta, key));

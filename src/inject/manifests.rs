@@ -66,6 +66,12 @@ pub fn manifests(
         }
     }
     notes.append(&mut work.notes);
+    // Each workload has had its line.
+    if notes.is_empty() {
+        let nothing =
+            if text.trim().is_empty() { "nothing to read" } else { "no workload here: nothing to do" };
+        notes.push(nothing.to_owned());
+    }
     Output { text: out, notes, refused: work.refused, unread }
 }
 
@@ -147,8 +153,12 @@ impl Work<'_> {
     }
 
     fn workload(&mut self, object: &mut Value, kind: Kind) {
-        let Kind::Workload(path) = kind else { return };
         let title = kinds::title(object);
+        let Kind::Workload(path) = kind else {
+            let overlooked = kinds::overlooked(object).filter(|_| kind == Kind::Other);
+            self.notes.extend(overlooked.map(|reason| format!("{title}: left as it is: {reason}")));
+            return;
+        };
         let before = object.clone();
         let earlier = Sidecar::of(&before, path);
         let owner = kinds::owner(object);

@@ -48,3 +48,60 @@ fn check_refuses_what_it_cannot_read() {
     let (_, note) = said(&[], "a:\n  b: 1\n  b: 2\n");
     assert!(note.contains("line 3: the key b for the second time)"), "{note}");
 }
+
+/// Guards: silence about an input in which nobody finds a workload.
+#[test]
+fn nothing_to_do_is_said() {
+    for (input, expected) in [
+        ("", "nothing to read\n"),
+        (" \n\n", "nothing to read\n"),
+        ("# only this\n", "no workload here: nothing to do\n"),
+        ("hello\n", "no workload here: nothing to do\n"),
+        ("replicaCount: 1\nimage: {tag: x}\n", "no workload here: nothing to do\n"),
+        ("{\"kind\": \"ConfigMap\", \"apiVersion\": \"v1\"}", "no workload here: nothing to do\n"),
+    ] {
+        let output = inject(&[], input);
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), expected), "{input}");
+        assert_eq!(text(&output.stdout), input);
+    }
+    assert!(!said(&[], NAMED).1.contains("nothing to do"));
+}
+
+/// Guards: a file that the shell has emptied before it was read.
+#[test]
+fn an_empty_file_is_an_error() {
+    let files = Files::new("empty", &[("x.yaml", "")]);
+    let (code, error) = said(&[&files.path("x.yaml")], "");
+    assert_eq!(code, Some(2));
+    assert!(error.contains("x.yaml a shell empties it before it is read"), "{error}");
+}
+
+/// Guards: a workload of a kind that is not known, or not written as Kubernetes has it, and no word about it.
+#[test]
+fn a_kind_that_is_not_known_is_said() {
+    let pods = "metadata: {name: web}\nspec:\n  template:\n    spec:\n      containers:\n      - {name: app, ports: [{containerPort: 80}]}\n";
+    for (head, expected) in [
+        (
+            "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\n",
+            "Rollout web: left as it is: ebb inject does not know this kind of object; ebb webhook can inject its pods\n",
+        ),
+        (
+            "apiVersion: apps/v1\nkind: deployment\n",
+            "deployment web: left as it is: Kubernetes knows no such kind: write Deployment\n",
+        ),
+        ("kind: Deployment\n", "Deployment web: left as it is: it has no apiVersion: write apps/v1\n"),
+        (
+            "apiVersion: v1\nkind: Deployment\n",
+            "Deployment web: left as it is: its apiVersion is v1: write apps/v1\n",
+        ),
+        ("apiVersion: apps/v1\n", "object web: left as it is: it has no kind\n"),
+    ] {
+        let input = format!("{head}{pods}");
+        let output = inject(&[], &input);
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), expected));
+        assert_eq!(text(&output.stdout), input);
+        let listed =
+            format!("apiVersion: v1\nkind: List\nitems:\n- {}", input.replace('\n', "\n  ").trim_end());
+        assert_eq!(said(&[], &format!("{listed}\n---\n{NAMED}")).1.matches(expected).count(), 1);
+    }
+}
