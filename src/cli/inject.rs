@@ -1,6 +1,6 @@
 //! `ebb inject`: manifests from a file or standard input, with the sidecar to standard output.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,9 +17,9 @@ const REFUSED: u8 = 2;
 /// The flags of `ebb inject`.
 #[derive(Debug, Args)]
 pub(crate) struct InjectArgs {
-    /// Kubernetes manifests, YAML or JSON; - is standard input
-    #[arg(default_value = "-", value_name = "FILE")]
-    file: PathBuf,
+    /// Kubernetes manifests, YAML or JSON; none or - is standard input
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
 
     /// Takes the sidecar out again: gives back what was there
     #[arg(long)]
@@ -51,7 +51,10 @@ impl InjectArgs {
     }
 
     fn inject(self) -> Result<ExitCode, String> {
-        let text = read(&self.file)?;
+        if let Some(hint) = hint(self.file.is_some(), std::io::stdin().is_terminal()) {
+            eprintln!("{hint}");
+        }
+        let text = read(self.file.as_deref().unwrap_or("-".as_ref()))?;
         let mode = if self.remove { Mode::Remove } else { Mode::Inject };
         let (diff, check) = (self.diff, self.check);
         let output = inject::manifests(&text, &self.settings.into(), mode, diff || check, &new_token);
@@ -115,6 +118,11 @@ fn documents(text: &str) -> Vec<&str> {
     let cuts = text.match_indices("\n---").map(|(at, _)| at + 1);
     let cuts: Vec<usize> = std::iter::once(0).chain(cuts).chain([text.len()]).collect();
     cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect()
+}
+
+/// Whoever forgot the FILE would wait for ever.
+fn hint(named: bool, terminal: bool) -> Option<&'static str> {
+    (!named && terminal).then_some("reading standard input: end it with Ctrl-D, or name a FILE")
 }
 
 fn read(file: &std::path::Path) -> Result<String, String> {
@@ -198,6 +206,13 @@ mod tests {
             assert_eq!(config.budget.lame_duck_min(), Duration::from_secs(seconds));
             assert!(stated >= grace && config.budget.lame_duck_max() >= config.budget.lame_duck_min());
         }
+    }
+
+    /// Guards: silence on a terminal, and a line that nobody needs elsewhere.
+    #[test]
+    fn a_terminal_is_told_that_it_is_read() {
+        assert!(hint(false, true).is_some_and(|hint| hint.starts_with("reading standard input")));
+        assert_eq!([hint(true, true), hint(false, false), hint(true, false)], [None; 3]);
     }
 
     /// Guards: a flag without an annotation, or one that is documented nowhere.
