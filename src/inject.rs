@@ -25,7 +25,7 @@ mod yaml;
 pub use manifests::{Mode, Output, manifests};
 pub use pod::{Outcome, Pod};
 pub use ports::Forwarded;
-pub use settings::{Asked, DOMAIN, Settings};
+pub use settings::{Asked, DOMAIN, Settings, Variables};
 
 /// The sidecar's container.
 pub const CONTAINER: &str = "ebb";

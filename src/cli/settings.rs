@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Args, Command};
 
+use super::proxy::ProxyArgs;
 use crate::config::parse_duration;
-use crate::inject::{self, Asked, Settings};
+use crate::inject::{self, Asked, Settings, Variables};
 
 /// The flags of [`Settings`]. Each has an annotation of the same name.
 #[derive(Debug, Args)]
 pub(crate) struct SettingsArgs {
     /// Two ordinary containers instead of a native sidecar, for Kubernetes before 1.29
-    #[arg(long, env = "EBB_INJECT_CLASSIC")]
+    #[arg(long, env = "EBB_INJECT_CLASSIC", value_parser = switch)]
     classic: bool,
 
     /// ebb's image [default: ebb:dev]
@@ -60,7 +62,7 @@ pub(crate) struct SettingsArgs {
     quiet: Option<Duration>,
 
     /// Puts ebb's hook in the place of an app's preStop hook that does more than sleep
-    #[arg(long, env = "EBB_INJECT_REPLACE_HOOK")]
+    #[arg(long, env = "EBB_INJECT_REPLACE_HOOK", value_parser = switch)]
     replace_hook: bool,
 
     /// The drain token [default: the one that is there, or a new one for each workload]
@@ -68,7 +70,7 @@ pub(crate) struct SettingsArgs {
     token: Option<String>,
 
     /// Any other setting of ebb proxy, by its variable; may be given several times
-    #[arg(long = "env", env = "EBB_INJECT_ENV", value_name = "EBB_NAME=VALUE", value_delimiter = '\n', value_parser = inject::settings::variable)]
+    #[arg(long = "env", env = "EBB_INJECT_ENV", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = variable)]
     env: Vec<(String, String)>,
 
     /// What ebb's container requests [default: 10m]
@@ -109,6 +111,7 @@ impl From<SettingsArgs> for Settings {
             replace_hook: args.replace_hook,
             token: args.token,
             env: args.env,
+            variables: Variables(check_variable),
             cpu: args.cpu,
             cpu_limit: args.cpu_limit,
             memory: args.memory,
@@ -116,6 +119,41 @@ impl From<SettingsArgs> for Settings {
             tls_secret: args.tls_secret,
             annotated: std::collections::BTreeSet::new(),
         }
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    inject::settings::variable(text, check_variable)
+}
+
+/// Asks the command line of `ebb proxy`: a pod with a variable that it refuses would start again and again.
+fn check_variable(name: &str, value: &str) -> Result<(), String> {
+    let command = ProxyArgs::augment_args(Command::new("proxy"));
+    let flag = command.get_arguments().find(|flag| flag.get_env().is_some_and(|env| env == name));
+    let flag = flag.ok_or_else(|| format!("{name} is no variable of ebb proxy: see ebb proxy --help"))?;
+    // Of the flag only how it reads a value: it may be one that takes none on the command line.
+    let mut alone = Arg::new("value").long("value").num_args(1).value_parser(flag.get_value_parser().clone());
+    if let Some(delimiter) = flag.get_value_delimiter() {
+        alone = alone.value_delimiter(delimiter);
+    }
+    let read = Command::new("proxy").arg(alone).try_get_matches_from(["proxy", &format!("--value={value}")]);
+    read.map(drop).map_err(|error| {
+        let right = match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) if !values.is_empty() => {
+                format!("write {}", values.join(" or "))
+            }
+            _ => std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(),
+        };
+        format!("{name}={value}: {right}")
+    })
+}
+
+/// A variable that is there and empty is as good as none.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "false" => Ok(false),
+        "true" => Ok(true),
+        _ => Err("write true or false".to_owned()),
     }
 }
 

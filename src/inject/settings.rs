@@ -25,8 +25,21 @@ const DRAINING: Duration = Duration::from_secs(9);
 /// What Kubernetes takes when a pod says nothing.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
+/// Whether `ebb proxy` takes a variable with a value, or what would be right.
+type Check = fn(&str, &str) -> Result<(), String>;
+
+/// See [`Settings::variables`].
+#[derive(Debug, Clone, Copy)]
+pub struct Variables(pub Check);
+
+impl Default for Variables {
+    fn default() -> Self {
+        Self(|_, _| Ok(()))
+    }
+}
+
 /// What was asked for; whatever is absent is decided by looking at the pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Two ordinary containers instead of a native sidecar.
     pub classic: bool,
@@ -56,6 +69,8 @@ pub struct Settings {
     pub token: Option<String>,
     /// Settings of `ebb proxy`, by their variables.
     pub env: Vec<(String, String)>,
+    /// Which of these `ebb proxy` takes: only its command line knows them.
+    pub variables: Variables,
     /// The resources of ebb's container.
     pub cpu: Option<String>,
     /// See `cpu`.
@@ -150,7 +165,7 @@ impl Settings {
             "token" => self.token = Some(token(text)?),
             "env" => {
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-                self.env = lines.map(variable).collect::<Result<_, _>>()?;
+                self.env = lines.map(|line| variable(line, self.variables.0)).collect::<Result<_, _>>()?;
             }
             "cpu" => self.cpu = Some(quantity(text)?),
             "cpu-limit" => self.cpu_limit = Some(quantity(text)?),
@@ -207,29 +222,35 @@ pub(crate) fn pull_policy(text: &str) -> Result<String, String> {
     }
 }
 
-/// `EBB_NAME=VALUE`.
-pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
-    const OURS: [&str; 8] = [
-        "EBB_ADMIN",
-        "EBB_ADMIN_TOKEN",
-        "EBB_APP_SHUTDOWN",
-        "EBB_FORWARD",
-        "EBB_GRACE_PERIOD",
-        "EBB_LAME_DUCK_MAX",
-        "EBB_LAME_DUCK_MIN",
-        "EBB_QUIET",
+/// `NAME=VALUE`; of `EBB_` names `check` knows more.
+pub(crate) fn variable(text: &str, check: Check) -> Result<(String, String), String> {
+    const OURS: [(&str, &str); 11] = [
+        ("EBB_ADMIN", "admin-port"),
+        ("EBB_ADMIN_TOKEN", "token"),
+        ("EBB_ADMIN_TOKEN_FILE", "token"),
+        ("EBB_APP_SHUTDOWN", "app-shutdown"),
+        ("EBB_FORWARD", "port"),
+        ("EBB_GRACE_PERIOD", "grace-period"),
+        ("EBB_LAME_DUCK_MAX", "lame-duck-max"),
+        ("EBB_LAME_DUCK_MIN", "lame-duck-min"),
+        ("EBB_QUIET", "quiet"),
+        ("EBB_TLS_CERT", "tls-secret"),
+        ("EBB_TLS_KEY", "tls-secret"),
     ];
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("'{text}': write EBB_NAME=VALUE"))?;
-    if OURS.contains(&name) {
-        let flag = name.trim_start_matches("EBB_").to_lowercase().replace('_', "-");
-        return Err(format!("{name} has a setting of its own here: look for {flag} in ebb inject --help"));
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("'{text}': write NAME=VALUE"))?;
+    if let Some((_, flag)) = OURS.iter().find(|(ours, _)| *ours == name) {
+        return Err(format!(
+            "{name} has a setting of its own here: --{flag}, or the annotation {DOMAIN}{flag}"
+        ));
     }
-    let fits = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-    if name.starts_with("EBB_") && fits {
-        Ok((name.to_owned(), value.to_owned()))
-    } else {
-        Err(format!("'{name}' is no variable of ebb proxy: they begin with EBB_"))
+    let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if !fits || name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err(format!("'{name}' is no name of a variable: write NAME=VALUE"));
     }
+    if name.starts_with("EBB_") {
+        check(name, value)?;
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The times of one pod, known to be accepted by `ebb proxy`.

@@ -105,3 +105,45 @@ fn a_kind_that_is_not_known_is_said() {
         assert_eq!(said(&[], &format!("{listed}\n---\n{NAMED}")).1.matches(expected).count(), 1);
     }
 }
+
+/// Guards: variables that `ebb proxy` does not have, or not with such a value: the pod would start again and again.
+#[test]
+fn variables_that_ebb_proxy_would_refuse() {
+    for (variable, expected) in [
+        ("EBB_NOPE=1", "EBB_NOPE is no variable of ebb proxy: see ebb proxy --help"),
+        ("EBB_ACCESS_LOG=xml", "EBB_ACCESS_LOG=xml: write off or json or text"),
+        ("EBB_IDLE_TIMEOUT=soon", "EBB_IDLE_TIMEOUT=soon: "),
+        ("EBB_MAX_CONNECTIONS=0", "EBB_MAX_CONNECTIONS=0: "),
+        ("EBB_ACCEPT_PROXY=yes", "EBB_ACCEPT_PROXY=yes: write true or false"),
+        (
+            "EBB_ADMIN_TOKEN=x",
+            "EBB_ADMIN_TOKEN has a setting of its own here: --token, or the annotation ebb.dev/token",
+        ),
+        ("EBB_FORWARD=1=2", "EBB_FORWARD has a setting of its own here: --port, or"),
+        ("EBB_TLS_CERT=/x", "EBB_TLS_CERT has a setting of its own here: --tls-secret, or"),
+        ("a b=1", "'a b' is no name of a variable"),
+    ] {
+        let (code, error) = said(&["--env", variable], NAMED);
+        assert!(code == Some(2) && error.contains(expected), "{error}");
+        let metadata = format!("metadata:\n  annotations: {{ebb.dev/env: \"{variable}\"}}\n");
+        let (code, error) = said(&[], &NAMED.replace("metadata:\n", &metadata));
+        assert!(code == Some(2) && error.contains(&format!("annotation ebb.dev/env: {expected}")), "{error}");
+    }
+    for variable in
+        ["EBB_ACCESS_LOG=json", "EBB_ACCEPT_PROXY=true", "EBB_WORKERS=1", "RUST_BACKTRACE=1", "TZ="]
+    {
+        let shown = injected(&["--env", variable], NAMED);
+        assert!(shown.contains(&format!("name: {}\n", variable.split('=').next().unwrap())), "{shown}");
+    }
+}
+
+/// Guards: a variable that a manifest leaves empty, taken for a wrong value.
+#[test]
+fn an_empty_switch_is_none() {
+    let run = |value: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ebb"));
+        let command = command.args(["inject", "--check"]).env("EBB_INJECT_CLASSIC", value);
+        command.stdin(std::process::Stdio::null()).output().unwrap().status.code()
+    };
+    assert_eq!(["", "false", "true", "maybe"].map(run), [Some(0), Some(0), Some(0), Some(2)]);
+}
