@@ -15,7 +15,7 @@ pub use shard::{Counter, End, Gauge, HandshakeFailure, Protocol, Shard, Toward, 
 
 use crate::config::Budget;
 use crate::drain::Phase;
-use crate::drain::report::{Ends, Progress, Report, Tally, seconds};
+use crate::drain::report::{Ends, Progress, Report, Tally};
 
 /// Every metric of the process, registered in one registry.
 #[derive(Debug)]
@@ -142,12 +142,12 @@ impl Metrics {
     pub fn progress(&self, progress: &Progress) {
         match progress.remaining {
             Some(remaining) => {
-                self.drain_deadline.with_label_values::<&str>(&[]).set(seconds(remaining));
+                self.drain_deadline.with_label_values::<&str>(&[]).set(remaining.as_secs_f64());
             }
             None => self.drain_deadline.reset(),
         }
         if let Some(last) = progress.last_arrival {
-            self.drain_last_arrival.set(seconds(last));
+            self.drain_last_arrival.set(last.as_secs_f64());
         }
     }
 
