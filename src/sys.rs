@@ -1,6 +1,9 @@
 //! Socket options, and the few system calls that no safe library offers: the only `unsafe` in ebb.
 #![allow(unsafe_code)]
 
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+mod memcpy;
+
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};

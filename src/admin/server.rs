@@ -1,7 +1,9 @@
 //! HTTP/1.1 for few clients: connections are accepted, bounded in their number, and ended in order.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -99,18 +101,36 @@ async fn told(finishing: &mut watch::Receiver<bool>) {
     let _ = finishing.wait_for(|finish| *finish).await;
 }
 
+/// A connection, of whatever kind.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// An answer under way.
+type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
 impl Seat {
     /// Answers requests until the client goes, is silent for `patience`, or the end comes.
     pub(crate) async fn http1<A, F>(
-        mut self,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin,
         patience: Duration,
         answer: A,
     ) -> hyper::Result<()>
     where
-        A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Answer>,
+        A: Fn(Request<Incoming>) -> F + Sync,
+        F: Future<Output = Answer> + Send,
     {
+        self.serve(Box::new(stream), patience, &|request| Box::pin(answer(request))).await
+    }
+
+    /// Not generic, so that the program has hyper's server for few clients once, not for each of these ports.
+    async fn serve<'a>(
+        mut self,
+        stream: Box<dyn Connection + 'a>,
+        patience: Duration,
+        answer: &'a (dyn Fn(Request<Incoming>) -> Answering<'a> + Sync),
+    ) -> hyper::Result<()> {
         let busy = &self.busy;
         let service = service_fn(|request| {
             let answer = answer(request);
@@ -118,14 +138,14 @@ impl Seat {
                 busy.store(true, Relaxed);
                 let answer = answer.await;
                 busy.store(false, Relaxed);
-                Ok::<_, std::convert::Infallible>(answer)
+                Ok::<_, Infallible>(answer)
             }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
             .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
             () = told(&mut self.finishing) => {

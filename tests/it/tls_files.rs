@@ -25,9 +25,9 @@ async fn a_swapped_mount_is_loaded() {
     assert_eq!(certificate(&mut old), first);
 }
 
-/// Guards: the files are rewritten in place, one after the other: between the two they do not fit.
+/// Guards: the files are replaced one after the other: between the two they do not fit.
 #[tokio::test]
-async fn rewritten_files_are_loaded_when_they_fit() {
+async fn replaced_files_are_loaded_when_they_fit() {
     let app = App::hello();
     let ebb = TlsEbb::start(&app, &[]).await;
     let before = certificate(&mut ebb.client().await);

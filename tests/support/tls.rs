@@ -113,10 +113,11 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file, in place if it is there already; returns its path.
+    /// Writes a file, or puts it in place of the one that is there, whole: nobody sees half of it. Returns its path.
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, text).expect("to write");
+        let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
+        fs::write(&new, text).expect("to write");
+        fs::rename(new, &path).expect("to replace");
         path.to_str().expect("a path in UTF-8").to_owned()
     }
 

@@ -83,7 +83,8 @@ fn static_size(args: &Args) -> Option<u64> {
     let this = std::env::current_exe().ok()?;
     let targets = fs::read_dir(this.ancestors().nth(2)?).ok()?;
     let mut dirs = targets.flatten().map(|entry| entry.path());
-    // A target's directory is named after it, and has a build of this machine's kind in it.
-    let named = |dir: &Path| dir.file_name().is_some_and(|name| name.to_string_lossy().contains("-linux-"));
+    // A target's directory is named after it.
+    let named =
+        |dir: &Path| dir.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-linux-musl"));
     dirs.find_map(|dir| if named(&dir) { size(&dir.join("release").join("ebb")) } else { None })
 }
