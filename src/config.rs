@@ -142,6 +142,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write a number and a unit, like 500ms, 15s or 2m"))
 }
 
+/// As [`parse_duration`], for what can't be nothing: a time-out that would end everything at once, a pause between two looks.
+///
+/// # Errors
+/// A sentence that says what would be right.
+pub fn parse_duration_above_zero(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if duration.is_zero() { Err("write a duration above zero".to_owned()) } else { Ok(duration) }
+}
+
 /// Reads a byte count: a plain number, or one with `KiB`, `MiB`, `K` or `M`.
 ///
 /// # Errors

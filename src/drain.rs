@@ -72,3 +72,23 @@ impl Trigger {
         }
     }
 }
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Drained, and told to end.
+    Drained,
+    /// A second SIGINT.
+    AtOnce,
+}
+
+impl Exit {
+    /// For logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::AtOnce => "at-once",
+        }
+    }
+}

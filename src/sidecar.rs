@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, Listen};
+use crate::drain::Exit;
 use crate::drain::arrivals::Arrivals;
-use crate::drain::controller::{Controller, Exit};
+use crate::drain::controller::Controller;
 use crate::drain::signals::Signals;
 use crate::drain::watch;
 use crate::listener;
@@ -144,7 +145,7 @@ impl Sidecar {
         let exit = controller.run().await;
         // Every caller of /drain has its answer before the process ends.
         admin.finish(admin::FINISH_TIMEOUT).await;
-        tracing::info!(?exit, "bye");
+        tracing::info!(exit = exit.name(), "bye");
         Ok(match exit {
             Exit::Drained => ExitCode::SUCCESS,
             Exit::AtOnce => ExitCode::from(INTERRUPTED),

@@ -44,6 +44,15 @@ pub(super) enum Refused {
 }
 
 impl Refused {
+    /// For logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::WebPage => "web-page",
+            Self::NotOpen => "not-open",
+            Self::WrongToken => "wrong-token",
+        }
+    }
+
     /// 403 or 401, with what would help.
     pub(super) fn answer(self) -> Answer {
         match self {

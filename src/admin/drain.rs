@@ -13,7 +13,7 @@ use crate::drain::Trigger;
 /// body ends. 200 whatever the outcome; the report says which it was.
 pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
     if let Err(refused) = access::check(&admin.config, peer, request) {
-        tracing::warn!(%peer, reason = ?refused, "a call of /drain was refused");
+        tracing::warn!(%peer, reason = refused.name(), "a call of /drain was refused");
         return refused.answer();
     }
     tracing::info!(%peer, "/drain was called");
@@ -31,7 +31,7 @@ pub(super) async fn drain(admin: &Admin, peer: SocketAddr, request: &Request<Inc
 /// Takes the drain back.
 pub(super) async fn undrain(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Answer {
     if let Err(refused) = access::check(&admin.config, peer, request) {
-        tracing::warn!(%peer, reason = ?refused, "a call of /undrain was refused");
+        tracing::warn!(%peer, reason = refused.name(), "a call of /undrain was refused");
         return refused.answer();
     }
     tracing::info!(%peer, "/undrain was called");

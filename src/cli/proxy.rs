@@ -12,7 +12,7 @@ use super::client::read_token;
 use super::tls::TlsArgs;
 use crate::config::{
     AccessLog, AdminConfig, Budget, Config, Forward, Forwarded, Limits, Upstream, UpstreamConfig,
-    UpstreamProtocol, parse_addr, parse_bytes, parse_duration,
+    UpstreamProtocol, parse_addr, parse_bytes, parse_duration, parse_duration_above_zero,
 };
 use crate::proxy_protocol;
 use crate::sidecar::{Sidecar, StartError};
@@ -86,11 +86,11 @@ pub(crate) struct ProxyArgs {
     workers: Option<u16>,
 
     /// A keep-alive connection without a request is closed after this
-    #[arg(long, env = "EBB_IDLE_TIMEOUT", default_value = "620s", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, env = "EBB_IDLE_TIMEOUT", default_value = "620s", value_name = "DURATION", value_parser = parse_duration_above_zero)]
     idle_timeout: Duration,
 
     /// A request head must be complete this long after its first byte
-    #[arg(long, env = "EBB_HEADER_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, env = "EBB_HEADER_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse_duration_above_zero)]
     header_timeout: Duration,
 
     /// An HTTP/2 client that has been silent for this long is pinged, and dropped when it does not answer within 20 s or four times this; 0 turns that off
@@ -102,7 +102,7 @@ pub(crate) struct ProxyArgs {
     upstream_idle: Duration,
 
     /// A connection to the app must stand within this
-    #[arg(long, env = "EBB_CONNECT_TIMEOUT", default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, env = "EBB_CONNECT_TIMEOUT", default_value = "5s", value_name = "DURATION", value_parser = parse_duration_above_zero)]
     connect_timeout: Duration,
 
     /// What the app is spoken to in [default: what the client speaks]
@@ -206,18 +206,6 @@ impl ProxyArgs {
             self.quiet,
         )
         .map_err(|error| error.to_string())?;
-        for (flag, value) in [
-            ("--idle-timeout", self.idle_timeout),
-            ("--header-timeout", self.header_timeout),
-            ("--connect-timeout", self.connect_timeout),
-            ("--tls-handshake-timeout", self.tls.handshake_timeout),
-        ] {
-            if value.is_zero() {
-                return Err(format!(
-                    "{flag} 0s would close every connection at once: write a duration above zero"
-                ));
-            }
-        }
         for (i, forward) in self.forwards.iter().enumerate() {
             let same = |other: &&Forward| other.listen == forward.listen && forward.listen.port != 0;
             if self.forwards[..i].iter().any(|other| same(&other)) {

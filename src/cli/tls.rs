@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config::tls::FileFor;
-use crate::config::{Forward, TlsConfig, TlsFiles, parse_duration};
+use crate::config::{Forward, TlsConfig, TlsFiles, parse_duration_above_zero};
 
 /// What `https://` forwards need.
 #[derive(Debug, Args)]
@@ -28,11 +28,11 @@ pub(super) struct TlsArgs {
     client_cas: Vec<FileFor>,
 
     /// A TLS handshake must be complete this long after the connection was accepted
-    #[arg(long = "tls-handshake-timeout", env = "EBB_TLS_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "tls-handshake-timeout", env = "EBB_TLS_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = parse_duration_above_zero)]
     pub(super) handshake_timeout: Duration,
 
     /// How often the files of the three flags above are looked at; what has changed is used from then on
-    #[arg(long = "tls-reload-interval", env = "EBB_TLS_RELOAD_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "tls-reload-interval", env = "EBB_TLS_RELOAD_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = parse_duration_above_zero)]
     reload_interval: Duration,
 }
 
@@ -40,11 +40,6 @@ impl TlsArgs {
     /// # Errors
     /// A sentence that names the flag and says what would be right.
     pub(super) fn config(&self, forwards: &[Forward]) -> Result<TlsConfig, String> {
-        if self.reload_interval.is_zero() {
-            return Err(
-                "--tls-reload-interval 0s would look without a pause: write a duration above zero".to_owned()
-            );
-        }
         let files = TlsFiles::assign(forwards, &self.certs, &self.keys, &self.client_cas)?;
         Ok(TlsConfig { reload_interval: self.reload_interval, files })
     }

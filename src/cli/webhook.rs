@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::proxy::LogLevel;
 use super::settings::{SettingsArgs, new_token};
-use crate::config::{TlsFiles, parse_addr, parse_duration};
+use crate::config::{TlsFiles, parse_addr, parse_duration, parse_duration_above_zero};
 use crate::telemetry::{self, LogFormat};
 use crate::webhook::{Config, Reviewer, Webhook};
 
@@ -32,7 +32,7 @@ pub(crate) struct WebhookArgs {
     tls_key: PathBuf,
 
     /// How often the files of the two flags above are looked at; what has changed is used from then on
-    #[arg(long, env = "EBB_TLS_RELOAD_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, env = "EBB_TLS_RELOAD_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = parse_duration_above_zero)]
     tls_reload_interval: Duration,
 
     /// Where probes and metrics are served, in the clear
@@ -83,11 +83,6 @@ impl WebhookArgs {
     /// # Errors
     /// A sentence that says what would be right.
     fn config(self) -> Result<Config, String> {
-        if self.tls_reload_interval.is_zero() {
-            return Err(
-                "--tls-reload-interval 0s would look without a pause: write a duration above zero".to_owned()
-            );
-        }
         let namespace = self.namespace.filter(|namespace| !namespace.is_empty());
         Ok(Config {
             listen: self.listen,

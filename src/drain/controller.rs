@@ -13,7 +13,7 @@ use super::report::{Outcome, Report};
 use super::surroundings::{App, Surroundings};
 use super::under_way::Drain;
 use super::watch::{self, LAST_WORDS, Orders, Plan, Publisher};
-use super::{Phase, Trigger};
+use super::{Exit, Phase, Trigger};
 use crate::config::Budget;
 
 /// How often the app is looked at in a drain. Only then: while serving, the requests themselves tell.
@@ -31,15 +31,6 @@ const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a worker may take beyond the deadline and the last words before it is given up.
 const SLACK: Duration = Duration::from_millis(300);
-
-/// How the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Drained, and told to end.
-    Drained,
-    /// A second SIGINT.
-    AtOnce,
-}
 
 /// The task behind [`Handle`].
 #[derive(Debug)]
@@ -304,7 +295,7 @@ impl<S: Surroundings> Controller<S> {
 
     fn note_app(&self, app: App, drain: &mut Drain) {
         if drain.app != app {
-            tracing::info!(app = ?app, "the app has changed");
+            tracing::info!(app = app.name(), "the app has changed");
         }
         drain.app = app;
         drain.app_went |= app != App::Up;

@@ -41,6 +41,17 @@ pub enum App {
 }
 
 impl App {
+    /// For logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Partly => "partly",
+            Self::Leaving => "leaving",
+            Self::Gone => "gone",
+        }
+    }
+
     /// Whether new connections find somebody.
     #[must_use]
     pub fn is_there(self) -> bool {

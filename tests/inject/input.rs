@@ -113,6 +113,7 @@ fn variables_that_ebb_proxy_would_refuse() {
         ("EBB_NOPE=1", "EBB_NOPE is no variable of ebb proxy: see ebb proxy --help"),
         ("EBB_ACCESS_LOG=xml", "EBB_ACCESS_LOG=xml: write off or json or text"),
         ("EBB_IDLE_TIMEOUT=soon", "EBB_IDLE_TIMEOUT=soon: "),
+        ("EBB_IDLE_TIMEOUT=0s", "EBB_IDLE_TIMEOUT=0s: write a duration above zero"),
         ("EBB_MAX_CONNECTIONS=0", "EBB_MAX_CONNECTIONS=0: "),
         ("EBB_ACCEPT_PROXY=yes", "EBB_ACCEPT_PROXY=yes: write true or false"),
         (

@@ -188,3 +188,20 @@ async fn the_access_log_has_a_line_a_request() {
         assert!(line.to_string().contains("200"), "{line}");
     }
 }
+
+/// Guards: a time-out that would end everything at once, or a look without a pause, is refused.
+#[tokio::test]
+async fn no_time_at_all_is_refused() {
+    let flags = [
+        "--idle-timeout",
+        "--header-timeout",
+        "--connect-timeout",
+        "--tls-handshake-timeout",
+        "--tls-reload-interval",
+    ];
+    for flag in flags {
+        let (code, text) = Ebb::refused(&["--forward", "0=1", flag, "0ms"]).await;
+        let wanted = format!("invalid value '0ms' for '{flag} <DURATION>': write a duration above zero");
+        assert!(code == Some(2) && text.contains(&wanted), "{text}");
+    }
+}
