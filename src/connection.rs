@@ -80,7 +80,6 @@ pub struct Site {
     max_header_bytes: usize,
     date: Date,
     builder: hyper_http1::Builder,
-    http2: h2::server::Builder,
     refusing: Cell<usize>,
     accept_proxy: bool,
 }
@@ -126,7 +125,6 @@ impl Site {
             max_header_bytes: limits.max_header_bytes,
             date: Date::default(),
             builder,
-            http2: http2::builder(limits),
             refusing: Cell::new(0),
             accept_proxy: config.accept_proxy,
         })

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use h2::Reason;
 use http::{Request, Response, StatusCode, Version};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -18,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
+use crate::http2::Reason;
 use crate::metrics::{Shard, UpstreamFailure};
 use crate::proxy_protocol::{self, Preamble};
 

@@ -5,17 +5,15 @@
 //! answer shows which streams it had opened before it knew, and those are finished (RFC 9113, section 6.8). A client that
 //! never answers the ping gets no new streams after a while, and the second GOAWAY when there are none left.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Ping, PingPong, Reason, RecvStream};
+use http::HeaderValue;
 use http::header::EXPECT;
-use http::{HeaderValue, Request, Response};
 use tokio::time::{Duration, Instant};
 use tower::Service as _;
 
@@ -23,9 +21,9 @@ use super::http1;
 use super::roster::{Order, Stage};
 use super::stream::ClientStream;
 use super::{Client, Next};
-use crate::config::Limits;
 use crate::drain::notice;
-use crate::http2::{CONNECTION_WINDOW, Receiving, SEND_BUFFER, STREAM_WINDOW};
+use crate::http2::server::{Accepted, Connection};
+use crate::http2::{Error, Reason, Receiving};
 use crate::metrics::{End, Protocol};
 use crate::proxy;
 use crate::sys;
@@ -43,11 +41,6 @@ use wire::{Io, Wire};
 /// Streams that a client may have open at a time.
 const STREAMS: u32 = 250;
 
-/// What small frames that nobody has read may cost beyond their bytes, in `h2`'s reckoning: each counts as 256 bytes.
-/// Then the connection is given up. An app that reads slowly is no reason for that, a flood is: with this, some sixty
-/// thousand may wait.
-const FRAME_BUDGET: usize = 4 * CONNECTION_WINDOW as usize;
-
 /// How long the ping behind the first GOAWAY may take. Then no new streams are accepted: clients may always repeat
 /// what was refused (RFC 9113, section 8.7).
 const ACK: Duration = Duration::from_secs(2);
@@ -63,26 +56,10 @@ pub(super) const OVERLOADED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
       \0\0\x08\x07\0\0\0\0\0\
       \0\0\0\0\0\0\0\x0b";
 
-/// The settings of every connection.
-pub(super) fn builder(limits: &Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .data_frame_budget(FRAME_BUDGET)
-        .enable_connect_protocol()
-        .max_concurrent_streams(STREAMS)
-        // Opened and given up between two looks at the socket. How many such there may be is for the budget to say.
-        .max_pending_accept_reset_streams(STREAMS as usize)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
-    builder
-}
-
 /// Why the connection is not driven any further.
 enum Ended {
     Over,
-    Broke(h2::Error),
+    Broke(Error),
     /// It does not answer.
     Dead,
     Cut,
@@ -95,15 +72,13 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
     client.idle_since.set(Instant::now());
     seat.enter(Stage::Quiet, client.idle_since());
     let wire = Wire::new(stream, first, seat);
-    let handshake = client.site.http2.handshake::<_, Bytes>(Io(Rc::clone(&wire)));
-    let Some(Ok(connection)) = unless_cut(client, handshake).await else { return Next::Closed };
+    let connection = Connection::new(Io(Rc::clone(&wire)), STREAMS, client.site.max_header_bytes);
     let mut session = Session {
         client,
         connection,
         streams: FuturesUnordered::new(),
         ip: client.caller.ip(),
         told: None,
-        pings: None,
         pinged: None,
         budget: Budget::new(Instant::now()),
         events_end: false,
@@ -111,7 +86,6 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         hurried: false,
         closing: false,
     };
-    session.pings = session.connection.ping_pong();
     let ended = poll_fn(|cx| session.poll(cx)).await;
     drop(session);
     let Some(stream) = wire.take_stream() else { return Next::Closed };
@@ -120,7 +94,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
             Next::Closed
         }
         Ended::Over => Next::Linger(stream),
-        Ended::Broke(error) if error.is_io() => {
+        Ended::Broke(error @ Error::Gone(_)) => {
             tracing::debug!(client = %client.caller.addr(), %error, "a connection broke");
             Next::Closed
         }
@@ -133,34 +107,14 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
     }
 }
 
-/// Waits for `future`, unless the connection has to end before.
-async fn unless_cut<F: Future>(client: &Client, future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    poll_fn(|cx| {
-        client.member.seat.register(cx.waker());
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        match client.member.seat.take_order() {
-            Some(Order::Close | Order::Cut) => {
-                client.member.ends(End::Cut);
-                Poll::Ready(None)
-            }
-            _ => Poll::Pending,
-        }
-    })
-    .await
-}
-
 /// A connection being served.
 struct Session<'a> {
     client: &'a Client,
-    connection: Connection<Io, Bytes>,
+    connection: Connection<Io>,
     streams: FuturesUnordered<Conversation>,
     ip: HeaderValue,
     /// Since when it has been told to go.
     told: Option<Instant>,
-    pings: Option<PingPong>,
     /// Since when a keep-alive ping has been unanswered.
     pinged: Option<Instant>,
     budget: Budget,
@@ -206,8 +160,8 @@ impl Session<'_> {
         }
         loop {
             match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.accept(request, respond);
+                Poll::Ready(Some(Ok(accepted))) => {
+                    self.accept(accepted);
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Ended::Broke(error)),
@@ -218,46 +172,68 @@ impl Session<'_> {
                 break;
             }
         }
-        self.poll_pong(cx);
-        self.settle_down(cx);
-        Poll::Pending
+        if !self.connection.is_pinged() {
+            self.pinged = None;
+        }
+        self.settle_down();
+        self.connection.poll_end(cx).map(|ended| ended.map_or_else(Ended::Broke, |()| Ended::Over))
     }
 
     /// Whether a stream has ended.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> bool {
         let mut ended = false;
+        for _ in 0..self.connection.take_offences() {
+            self.spend();
+        }
         while let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx) {
             ended = true;
-            if outcome == Outcome::Unwanted && !self.budget.spend(Instant::now()) {
-                // The client opens streams and resets them, as fast as it can (CVE-2023-44487).
-                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            if outcome == Outcome::Unwanted {
+                self.spend();
             }
         }
         ended
     }
 
+    /// The client opens streams and resets them, or makes us do so: not as fast as it can (CVE-2023-44487, CVE-2025-8671).
+    fn spend(&mut self) {
+        if !self.budget.spend(Instant::now()) {
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+
     /// Takes a request, or refuses it in a way that lets the client repeat it.
-    fn accept(&mut self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn accept(&mut self, accepted: Accepted) {
+        let Accepted { head, body, mut respond } = accepted;
         if self.told.is_some_and(|told| told.elapsed() >= ACK) || self.last_words {
-            respond.send_reset(Reason::REFUSED_STREAM);
+            respond.reset(Reason::REFUSED_STREAM);
             return;
         }
         let client = self.client;
+        let Some(head) = head else {
+            let error = proxy::Error::HeaderTooLarge;
+            client.member.shard.refused(Protocol::Http2, error.status().as_u16());
+            let exchange = client.exchange().beside();
+            self.streams.extend(Conversation::refused(error, respond, exchange));
+            return;
+        };
+        let Ok(mut request) = head.into_request() else {
+            respond.reset(Reason::PROTOCOL_ERROR);
+            return self.spend();
+        };
         if !client.asked.replace(true) {
             http1::note_arrival(client, http1::user_agent(request.headers()));
         }
         if request.headers_mut().remove(EXPECT).is_some() {
             // What keeps the body back is the stream's window, so nothing is gained by letting the client wait.
-            let _ = respond.send_informational(Response::builder().status(100).body(()).unwrap_or_default());
+            let _ = respond.send_continue();
         }
         let exchange = client.exchange().beside();
         let mut stack = proxy::stack(&exchange, self.ip.clone(), None);
         let (request, offer) = if websocket::into_upgrade(&mut request) {
-            let (parts, incoming) = request.into_parts();
-            let offer = Box::new(Offer { incoming, site: Rc::clone(&client.site) });
-            (Request::from_parts(parts, Incoming::Empty), Some(offer))
+            let offer = Box::new(Offer { incoming: body, site: Rc::clone(&client.site) });
+            (request.map(|()| Incoming::Empty), Some(offer))
         } else {
-            (request.map(|body| Incoming::Http2(Receiving::new(body))), None)
+            (request.map(|()| Incoming::Http2(Receiving::new(body))), None)
         };
         let answering = stack.call(request);
         self.streams.push(Conversation::new(answering, respond, exchange, client.member.seat.place, offer));
@@ -281,19 +257,10 @@ impl Session<'_> {
                 now.duration_since(since) >= PONG.min(member.http2_keepalive() * PONG_INTERVALS)
             }
             None => {
-                let sent = self.pings.as_mut().is_some_and(|pings| pings.send_ping(Ping::opaque()).is_ok());
-                self.pinged = sent.then_some(now);
+                self.connection.ping();
+                self.pinged = Some(now);
                 false
             }
-        }
-    }
-
-    fn poll_pong(&mut self, cx: &mut Context<'_>) {
-        if self.pinged.is_some()
-            && let Some(pings) = &mut self.pings
-            && pings.poll_pong(cx).is_ready()
-        {
-            self.pinged = None;
         }
     }
 
@@ -312,13 +279,13 @@ impl Session<'_> {
         self.streams = std::mem::take(&mut self.streams).into_iter().collect();
     }
 
-    /// Whether a stream is under way, or all that is left of it is with `h2`.
+    /// Whether a stream is under way, or all that is left of it has not been written.
     fn is_busy(&self) -> bool {
         !self.streams.is_empty() || self.connection.has_streams()
     }
 
     /// Notes where the connection stands, and ends it when nothing is left to wait for.
-    fn settle_down(&mut self, cx: &mut Context<'_>) {
+    fn settle_down(&mut self) {
         let seat = &self.client.member.seat;
         let busy = self.is_busy();
         let stage = match (self.told, busy) {
@@ -332,7 +299,6 @@ impl Session<'_> {
         let unanswered = self.told.is_some_and(|told| told.elapsed() >= ACK);
         if !busy && (unanswered || self.last_words) && !std::mem::replace(&mut self.closing, true) {
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
-            cx.waker().wake_by_ref();
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use bytes::Bytes;
-use h2::Reason;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 
 use super::Body;
+use crate::http2::Reason;
 use crate::metrics::UpstreamFailure;
 
 /// Carries [`Error::reason`] to the client.

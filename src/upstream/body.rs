@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::http2::Receiving;
+use crate::http2::{self, Reason, Receiving};
 
 /// A body as it comes in, from the client or the app.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub enum BodyError {
     Http1(#[from] hyper::Error),
     /// Over HTTP/2: the stream was reset, or the connection broke.
     #[error(transparent)]
-    Http2(#[from] h2::Error),
+    Http2(#[from] http2::Error),
 }
 
 impl BodyError {
@@ -41,7 +40,7 @@ impl BodyError {
     #[must_use]
     pub fn reset(&self) -> Option<Reason> {
         match self {
-            Self::Http2(error) if error.is_reset() => error.reason(),
+            Self::Http2(http2::Error::Reset(reason)) => Some(*reason),
             _ => None,
         }
     }

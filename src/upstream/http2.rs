@@ -10,8 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
 use http::{Request, Response};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout};
@@ -21,7 +19,8 @@ use super::link::Replay;
 use super::stream;
 use super::{SendError, failure_of, translate};
 use crate::config::{Upstream, UpstreamConfig, UpstreamProtocol};
-use crate::http2::{SEND_BUFFER, STREAM_WINDOW};
+use crate::http2::STREAM_WINDOW;
+use crate::http2::client::{self, SendRequest};
 use crate::metrics::{Shard, UpstreamFailure};
 use crate::proxy_protocol::Preamble;
 
@@ -43,11 +42,6 @@ const NOT_SPOKEN: Duration = Duration::from_secs(60);
 #[expect(clippy::cast_possible_truncation, reason = "a small number")]
 const APP_CONNECTION_WINDOW: u32 = STREAMS as u32 * STREAM_WINDOW;
 
-/// What small frames that no client has read yet may cost beyond their bytes, in `h2`'s reckoning: each counts as 256
-/// bytes. Beyond it the connection would be given up, and with it every client's streams: it has to do for windows full
-/// of frames of 16 bytes.
-const FRAME_BUDGET: usize = 16 * APP_CONNECTION_WINDOW as usize;
-
 /// A worker's HTTP/2 connections to one app.
 #[derive(Debug)]
 pub(super) struct Mux {
@@ -67,7 +61,7 @@ pub(super) struct Mux {
 }
 
 struct Conn {
-    sender: SendRequest<Bytes>,
+    sender: SendRequest,
     streams: Cell<usize>,
     idle_since: Cell<Instant>,
     /// New streams may be opened on it.
@@ -252,7 +246,8 @@ impl Mux {
     fn find(self: &Rc<Self>) -> Option<Slot> {
         let conns = self.conns.borrow();
         let has_room = |conn: &&Rc<Conn>| {
-            conn.streams.get() < STREAMS.min(conn.sender.current_max_send_streams()).max(1)
+            let max = usize::try_from(conn.sender.streams_max()).unwrap_or(STREAMS);
+            conn.streams.get() < STREAMS.min(max).max(1)
         };
         let conn = Rc::clone(conns.iter().find(has_room)?);
         let streams = conn.streams.get();
@@ -269,15 +264,7 @@ impl Mux {
         let stream = stream::connect(&self.target, limit, self.preamble.as_ref()).await;
         let stream = stream.map_err(|error| NoConn::Failed(failure_of(&error)))?;
         let (io, greeted) = Greeting::new(stream);
-        let handshake = Builder::new()
-            .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(APP_CONNECTION_WINDOW)
-            .data_frame_budget(FRAME_BUDGET)
-            .max_header_list_size(MAX_HEADERS)
-            .max_send_buffer_size(SEND_BUFFER)
-            .handshake::<_, Bytes>(io);
-        let (sender, mut driver) = handshake.await.map_err(|_| NoConn::Failed(UpstreamFailure::Reset))?;
+        let (sender, mut driver) = client::connect(io, APP_CONNECTION_WINDOW, MAX_HEADERS);
         let greeting = poll_fn(|cx| {
             let over = Pin::new(&mut driver).poll(cx).is_ready();
             match greeted.get() {
@@ -360,7 +347,7 @@ impl Mux {
 }
 
 /// The largest response head from the app.
-const MAX_HEADERS: u32 = 256 << 10;
+const MAX_HEADERS: usize = 256 << 10;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy)]

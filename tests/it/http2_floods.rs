@@ -12,6 +12,7 @@ use crate::support::{App, Ebb, let_time_pass};
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const FRAME_SIZE_ERROR: u32 = 6;
+const COMPRESSION_ERROR: u32 = 9;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A RST_STREAM with CANCEL.
@@ -219,9 +220,9 @@ async fn breaches_of_the_protocol() {
         (
             "a window that is too large",
             Frame::bytes(SETTINGS, 0, 0, &[0, 4, 255, 255, 255, 255]),
-            PROTOCOL_ERROR,
+            FLOW_CONTROL_ERROR,
         ),
-        ("no HPACK", Frame::bytes(HEADERS, 5, 1, &[0xff; 20]), PROTOCOL_ERROR),
+        ("no HPACK", Frame::bytes(HEADERS, 5, 1, &[0xff; 20]), COMPRESSION_ERROR),
         ("a push", Frame::bytes(5, 4, 1, &[0, 0, 0, 2]), PROTOCOL_ERROR),
     ] {
         let mut client = Frames::connect(ebb.addr()).await;

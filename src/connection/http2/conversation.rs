@@ -6,14 +6,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 
 use super::websocket::{self, StreamSide};
 use crate::connection::Site;
-use crate::http2::{Broken, Sending};
+use crate::http2::{Broken, Error, Reason, RecvStream, SendStream, Sending};
 use crate::proxy::{self, Body, BodyError, Exchange, Form};
 use crate::upstream::{Incoming, Stream};
 
@@ -31,7 +29,8 @@ pub(super) enum Outcome {
 /// A stream, from its request to the end of its response.
 pub(super) struct Conversation {
     state: State,
-    respond: SendResponse<Bytes>,
+    /// Where to answer, until that has begun.
+    respond: Option<SendStream>,
     exchange: Rc<Exchange>,
     /// All of the response has been handed over.
     whole: bool,
@@ -49,12 +48,28 @@ enum State {
 impl Conversation {
     pub(super) fn new(
         answering: Answering,
-        respond: SendResponse<Bytes>,
+        respond: SendStream,
         exchange: Rc<Exchange>,
         place: f64,
         offer: Option<Box<Offer>>,
     ) -> Self {
-        Self { state: State::Answering(answering), respond, exchange, whole: false, offer, place }
+        Self {
+            state: State::Answering(answering),
+            respond: Some(respond),
+            exchange,
+            whole: false,
+            offer,
+            place,
+        }
+    }
+
+    /// Answers a request that nobody looks at, if the client still wants to know.
+    pub(super) fn refused(error: proxy::Error, respond: SendStream, exchange: Rc<Exchange>) -> Option<Self> {
+        let (parts, body) = error.response(Form::Text).into_parts();
+        let mut stream = respond;
+        stream.send_response(&Response::from_parts(parts, ()), false).ok()?;
+        let state = State::Sending(Sending::new(body, stream));
+        Some(Self { state, respond: None, exchange, whole: false, offer: None, place: 0.0 })
     }
 
     /// Sends the head of the response; none when that was all of it.
@@ -64,13 +79,14 @@ impl Conversation {
             return self.switch(parts.headers, app, from_app);
         }
         body.spread(self.place);
+        let mut stream = self.respond.take()?;
         if let Some(reason) = parts.extensions.remove::<Reason>() {
-            self.respond.send_reset(reason);
+            stream.reset(reason);
             return None;
         }
         let end = body.is_end_stream();
         // Fails only when the client has reset the stream, or is gone.
-        let stream = self.respond.send_response(Response::from_parts(parts, ()), end).ok()?;
+        stream.send_response(&Response::from_parts(parts, ()), end).ok()?;
         self.whole = end;
         (!end).then(|| Sending::new(body, stream))
     }
@@ -89,7 +105,8 @@ impl Conversation {
         let Some(member) = site.roster.admit(&site.route.shard, false) else {
             return self.send_head(proxy::Error::Overloaded.response(Form::Text));
         };
-        let outgoing = self.respond.send_response(websocket::accepted(headers), false).ok()?;
+        let mut outgoing = self.respond.take()?;
+        outgoing.send_response(&websocket::accepted(headers), false).ok()?;
         self.whole = true;
         websocket::carry(member, StreamSide::new(incoming, outgoing), app, from_app);
         None
@@ -107,8 +124,12 @@ impl Future for Conversation {
                     let response = match Pin::new(answering).poll(cx) {
                         Poll::Ready(Ok(response)) => response,
                         Poll::Pending => {
-                            let reset = ready!(this.respond.poll_reset(cx));
-                            this.exchange.upload().set_reset(reset.unwrap_or(Reason::CANCEL));
+                            let Some(respond) = &mut this.respond else { return Poll::Pending };
+                            let reset = match ready!(respond.poll_error(cx)) {
+                                Error::Reset(reason) => reason,
+                                _ => Reason::CANCEL,
+                            };
+                            this.exchange.upload().set_reset(reset);
                             return Poll::Ready(Outcome::Unwanted);
                         }
                     };

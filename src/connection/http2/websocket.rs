@@ -10,8 +10,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use h2::ext::Protocol as Asked;
-use h2::{Reason, RecvStream, SendStream};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
 };
@@ -23,7 +21,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::connection::roster::{Member, Order, Stage};
 use crate::connection::tunnel::{Side, Socket, Tunnel};
-use crate::http2::Receiving;
+use crate::http2::{ConnectProtocol, Reason, Receiving, RecvStream, SendStream};
 use crate::metrics::Protocol;
 use crate::upstream::Stream;
 
@@ -33,8 +31,9 @@ const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Makes the upgrade of HTTP/1.1 out of a request for a WebSocket; false if it is something else.
-pub(super) fn into_upgrade(request: &mut Request<RecvStream>) -> bool {
-    let asked = request.extensions().get::<Asked>().is_some_and(|asked| asked.as_str() == "websocket");
+pub(super) fn into_upgrade(request: &mut Request<()>) -> bool {
+    let asked =
+        request.extensions().get::<ConnectProtocol>().is_some_and(|asked| asked.as_bytes() == b"websocket");
     let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     let (true, &Method::CONNECT, Some(host)) = (asked, request.method(), host) else { return false };
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -94,11 +93,11 @@ pub(super) struct StreamSide {
     /// Come, and not read yet.
     chunk: Bytes,
     /// None after its end.
-    outgoing: RefCell<Option<SendStream<Bytes>>>,
+    outgoing: RefCell<Option<SendStream>>,
 }
 
 impl StreamSide {
-    pub(super) fn new(incoming: RecvStream, outgoing: SendStream<Bytes>) -> Self {
+    pub(super) fn new(incoming: RecvStream, outgoing: SendStream) -> Self {
         let outgoing = RefCell::new(Some(outgoing));
         Self { incoming: Receiving::new(incoming), chunk: Bytes::new(), outgoing }
     }
@@ -128,7 +127,7 @@ impl StreamSide {
     /// Ends what we say.
     fn end(&self) {
         if let Some(mut outgoing) = self.outgoing.take() {
-            let _ = outgoing.send_data(Bytes::new(), true);
+            outgoing.send_data(&[], true);
         }
     }
 }
@@ -144,7 +143,7 @@ impl Side for StreamSide {
 
     fn abort(&self) {
         if let Some(mut outgoing) = self.outgoing.take() {
-            outgoing.send_reset(Reason::CANCEL);
+            outgoing.reset(Reason::CANCEL);
         }
     }
 }
@@ -176,17 +175,12 @@ impl AsyncWrite for StreamSide {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let mut outgoing = self.outgoing.borrow_mut();
         let Some(stream) = outgoing.as_mut() else { return Poll::Ready(Err(gone())) };
-        stream.reserve_capacity(buf.len());
-        let mut room = stream.capacity();
-        if room == 0 {
-            room = match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(room)) => room,
-                Some(Err(_)) | None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            };
-        }
+        let Ok(room) = ready!(stream.poll_room(cx)) else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
         let part = &buf[..room.min(buf.len())];
-        let sent = stream.send_data(Bytes::copy_from_slice(part), false);
-        Poll::Ready(sent.map(|()| part.len()).map_err(|_| gone()))
+        stream.send_data(part, false);
+        Poll::Ready(Ok(part.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

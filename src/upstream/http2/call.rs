@@ -1,18 +1,14 @@
 //! A request and its response on a stream of a connection to the app.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use h2::client::ResponseFuture;
-use h2::{Reason, RecvStream, SendStream};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body as _;
 
 use super::{Failed, Slot};
-use crate::http2::{Broken, Receiving, Sending};
+use crate::http2::{Broken, Error, Reason, Receiving, RecvStream, SendStream, Sending};
 use crate::metrics::UpstreamFailure;
 use crate::upstream::SendError;
 use crate::upstream::body::{Asked, RequestBody, Upload};
@@ -21,7 +17,7 @@ use crate::upstream::link::Replay;
 /// A request on its stream.
 pub(super) struct Call {
     slot: Slot,
-    response: ResponseFuture,
+    response: RecvStream,
     outgoing: Outgoing,
     asked: Option<Asked>,
 }
@@ -36,10 +32,10 @@ struct Outgoing {
 #[derive(Debug)]
 enum Going {
     /// There is no body; it is kept for a second time.
-    Bodyless(RequestBody, SendStream<Bytes>),
+    Bodyless(RequestBody, SendStream),
     Sending(Sending<RequestBody>),
     /// What is left is the handle to reset the stream with.
-    Sent(SendStream<Bytes>),
+    Sent(SendStream),
     /// Somebody else has it.
     Taken,
 }
@@ -54,7 +50,7 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         if let Some(reason) = self.upload.reset() {
             match &mut self.state {
-                Going::Bodyless(_, stream) | Going::Sent(stream) => stream.send_reset(reason),
+                Going::Bodyless(_, stream) | Going::Sent(stream) => stream.reset(reason),
                 Going::Sending(sending) => sending.reset(reason),
                 Going::Taken => {}
             }
@@ -68,30 +64,29 @@ impl Call {
         let asked = head.extensions_mut().remove::<Asked>();
         let upload = body.upload().clone();
         let end = body.is_end_stream();
-        let mut sender = slot.conn.sender.clone();
-        let state = match sender.send_request(head, end) {
-            Ok((response, stream)) if end => (response, Going::Bodyless(body, stream)),
-            Ok((response, stream)) => (response, Going::Sending(Sending::new(body, stream))),
-            Err(_) => {
-                slot.mux.forget(&slot.conn);
-                return Err(body);
-            }
+        let Ok((response, stream)) = slot.conn.sender.send_request(&head, end) else {
+            slot.mux.forget(&slot.conn);
+            return Err(body);
         };
-        let (response, state) = state;
+        let state =
+            if end { Going::Bodyless(body, stream) } else { Going::Sending(Sending::new(body, stream)) };
         Ok(Self { slot, response, outgoing: Outgoing { state, upload }, asked })
     }
 
     /// Waits for the head of the response.
     pub(super) async fn answer(mut self) -> Result<Response<Streamed>, Unanswered> {
         match poll_fn(|cx| self.poll_answer(cx)).await {
-            Ok(response) => Ok(response.map(|body| self.into_body(body))),
+            Ok(response) => {
+                let body = self.into_body();
+                Ok(response.map(|()| body))
+            }
             Err(error) => {
                 let body = match self.outgoing.take() {
                     Going::Bodyless(body, _) => Some(body),
                     Going::Sending(sending) => sending.into_untouched(),
                     Going::Sent(_) | Going::Taken => None,
                 };
-                if error.as_ref().is_some_and(h2::Error::is_go_away) {
+                if matches!(error, Some(Error::Unprocessed(_))) {
                     self.slot.mux.forget(&self.slot.conn);
                 }
                 Err(Unanswered { error, body, broken: self.outgoing.upload.is_broken() })
@@ -99,15 +94,11 @@ impl Call {
         }
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Option<h2::Error>>> {
-        while self.asked.is_some()
-            && let Poll::Ready(Some(Ok(informational))) = self.response.poll_informational(cx)
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Option<Error>>> {
+        if self.response.take_continue()
+            && let Some(asked) = self.asked.take()
         {
-            if informational.status() == StatusCode::CONTINUE
-                && let Some(asked) = self.asked.take()
-            {
-                asked.tell();
-            }
+            asked.tell();
         }
         if let Going::Sending(sending) = &mut self.outgoing.state {
             match sending.poll(cx) {
@@ -126,15 +117,16 @@ impl Call {
                 Poll::Pending => {}
             }
         }
-        Pin::new(&mut self.response).poll(cx).map_err(Some)
+        self.response.poll_response(cx).map_err(Some)
     }
 
     /// The response's body. What is left of the request's goes on by itself: whoever reads the one must not be the
     /// one who moves the other.
-    fn into_body(mut self, stream: RecvStream) -> Streamed {
-        let slot = Rc::new(self.slot);
-        let upload = self.outgoing.upload.clone();
-        let sent = match self.outgoing.take() {
+    fn into_body(self) -> Streamed {
+        let Self { slot, response, mut outgoing, .. } = self;
+        let slot = Rc::new(slot);
+        let upload = outgoing.upload.clone();
+        let sent = match outgoing.take() {
             Going::Sending(sending) => {
                 tokio::task::spawn_local(send_on(sending, upload, Rc::clone(&slot)));
                 None
@@ -142,14 +134,14 @@ impl Call {
             Going::Bodyless(_, stream) | Going::Sent(stream) => Some(Sent { stream, upload }),
             Going::Taken => None,
         };
-        Streamed { incoming: Receiving::new(stream), _sent: sent, _slot: slot }
+        Streamed { incoming: Receiving::new(response), _sent: sent, _slot: slot }
     }
 }
 
 /// Why there is no response, and what is left of the request.
 pub(super) struct Unanswered {
     /// None when the request's body broke off, or the stream ended without a word.
-    error: Option<h2::Error>,
+    error: Option<Error>,
     /// If nothing of it has been taken.
     body: Option<RequestBody>,
     /// The client broke its body off.
@@ -161,7 +153,7 @@ impl Unanswered {
     /// for it.
     pub(super) fn body_to_repeat(mut self, pooled: bool, replay: Replay) -> Result<RequestBody, Failed> {
         let again = self.error.as_ref().is_some_and(|error| {
-            unprocessed(error) || (error.is_io() && pooled && replay == Replay::Unanswered)
+            unprocessed(error) || (matches!(error, Error::Gone(_)) && pooled && replay == Replay::Unanswered)
         });
         match self.body.take() {
             Some(body) if again && !self.broken => Ok(body),
@@ -205,31 +197,29 @@ pub(in crate::upstream) struct Streamed {
 /// What is left of a request that has been sent. Like [`Outgoing`] it tells the app why, in less room.
 #[derive(Debug)]
 struct Sent {
-    stream: SendStream<Bytes>,
+    stream: SendStream,
     upload: Upload,
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
         if let Some(reason) = self.upload.reset() {
-            self.stream.send_reset(reason);
+            self.stream.reset(reason);
         }
     }
 }
 
 /// The app has not looked at the request.
-fn unprocessed(error: &h2::Error) -> bool {
-    error.is_remote()
-        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
+fn unprocessed(error: &Error) -> bool {
+    matches!(error, Error::Unprocessed(_) | Error::Reset(Reason::REFUSED_STREAM))
 }
 
-fn failure(error: &h2::Error) -> SendError {
-    match error.reason() {
-        Some(reason) if error.is_reset() && error.is_remote() => SendError::Reset(reason),
-        Some(Reason::REFUSED_STREAM) if error.is_remote() => SendError::Reset(Reason::REFUSED_STREAM),
-        Some(_) if error.is_library() => SendError::App(UpstreamFailure::Invalid),
+fn failure(error: &Error) -> SendError {
+    match *error {
+        Error::Reset(reason) => SendError::Reset(reason),
         // Not processed, but the body is gone: the client may send it again.
-        Some(_) if unprocessed(error) => SendError::Reset(Reason::REFUSED_STREAM),
-        _ => SendError::App(UpstreamFailure::Reset),
+        Error::Unprocessed(_) => SendError::Reset(Reason::REFUSED_STREAM),
+        Error::Breach(_) => SendError::App(UpstreamFailure::Invalid),
+        Error::Gone(_) => SendError::App(UpstreamFailure::Reset),
     }
 }
