@@ -34,6 +34,7 @@ use crate::config::{Config, Scheme, UpstreamProtocol};
 use crate::date::Date;
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::metrics::{End, Protocol};
+use crate::origin::Origin;
 use crate::proxy::{self, Begun, Caller, Exchange, Route};
 use crate::proxy_protocol::Ends;
 use crate::tls::Current;
@@ -283,6 +284,16 @@ impl Client {
             let (site, since) = (&self.site, self.idle_since.get());
             Exchange::new(&site.route, site.roster.view(), &self.caller, self.member.protocol(), since)
         })
+    }
+
+    /// Where its requests come from, as the app is told.
+    fn origin(&self) -> Origin {
+        let route = &self.site.route;
+        Origin {
+            forwarded: route.forwarded,
+            client: self.caller.ip().as_bytes().to_vec(),
+            proto: if route.scheme == Scheme::Https { "https" } else { "http" },
+        }
     }
 
     /// When the last exchange ended (or the connection was accepted).

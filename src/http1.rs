@@ -15,7 +15,7 @@ mod request;
 mod response;
 
 pub use chunks::Chunks;
-pub use request::{Origin, Request};
+pub use request::Request;
 pub use response::{Framing, Response};
 
 /// Heads with more fields are not plain.

@@ -22,6 +22,7 @@ mod head;
 mod hpack;
 mod incoming;
 mod outbox;
+mod plain;
 mod reason;
 mod recent;
 pub mod server;
@@ -30,6 +31,7 @@ mod stream;
 pub use body::{Broken, Receiving, Sending};
 pub use fields::{Field, Fields};
 pub use head::{ConnectProtocol, Head};
+pub use plain::Plain;
 pub use reason::{Error, Reason};
 pub use stream::{RecvStream, SendStream};
 

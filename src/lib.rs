@@ -2,7 +2,7 @@
 //!
 //! The modules in reading order are the map. A request's path: [`listener`] → [`connection`] → [`proxy`] →
 //! [`upstream`]. A drain's path: [`drain`], top to bottom. The rest are side doors.
-//! Dependencies point downwards only; [`drain::watch`], [`metrics`], [`sys`], [`date`], [`gather`], [`http1`], [`http2`], [`media`] and a module's own part of
+//! Dependencies point downwards only; [`drain::watch`], [`metrics`], [`sys`], [`date`], [`gather`], [`http1`], [`http2`], [`media`], [`origin`] and a module's own part of
 //! [`config`] are leaves that anyone may use. [`inject`] stands by itself: it knows manifests, and
 //! only its command and [`webhook`] know it.
 
@@ -34,6 +34,7 @@ pub mod http2;
 pub mod inject;
 pub mod media;
 pub mod metrics;
+pub mod origin;
 pub mod sys;
 pub mod telemetry;
 pub mod tls;

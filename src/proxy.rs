@@ -63,15 +63,15 @@ pub type Stack = InFlight<Headers<Forward>>;
 pub struct Begun {
     /// Says that it is in flight.
     pub guard: Guard,
-    /// How far it is.
-    pub sent: Sent,
+    /// How far it is, if it has been sent.
+    pub sent: Option<Sent>,
 }
 
 /// Builds the stack for a connection whose client has the address `client`.
 #[must_use]
 pub fn stack(exchange: &Rc<Exchange>, client: HeaderValue, begun: Option<Begun>) -> Stack {
     let route = exchange.route();
-    let (guard, sent) = begun.map_or((None, None), |begun| (Some(begun.guard), Some(begun.sent)));
+    let (guard, sent) = begun.map_or((None, None), |begun| (Some(begun.guard), begun.sent));
     let headers = HeadersLayer::new(route.forwarded, client, route.scheme);
     InFlight::new(headers.layer(Forward::new(exchange, sent)), exchange, guard)
 }

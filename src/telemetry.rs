@@ -14,7 +14,7 @@ use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::{config, http1};
+use crate::{config, http1, http2};
 
 /// The format of ebb's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -154,6 +154,21 @@ impl LogLine {
             host: Some(text(request.host)),
             user_agent: request.user_agent.map(text),
             protocol: "HTTP/1.1",
+        }
+    }
+
+    /// Of an HTTP/2 request as the client sent it.
+    #[must_use]
+    pub fn of_http2(request: &http2::Plain<'_>, client: SocketAddr) -> Self {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        Self {
+            time: SystemTime::now(),
+            client,
+            method: text(request.method()),
+            path: text(request.path()),
+            host: Some(text(request.authority())),
+            user_agent: request.user_agent().map(text),
+            protocol: "HTTP/2.0",
         }
     }
 

@@ -33,6 +33,7 @@ mod translate;
 
 pub use body::{Asked, BodyError, Gate, Incoming, RequestBody, Upload};
 use conn::Conn;
+pub use http2::{Direct, NoAnswer, Place, Repeated};
 use http2::{Failed, Mux};
 use idle::{Bare, Idle};
 pub use lease::Lease;

@@ -22,9 +22,9 @@ use super::roster::{Order, Stage};
 use super::sniff::PREFACE;
 use super::stream::ClientStream;
 use super::{Client, Next};
-use crate::config::Scheme;
-use crate::http1::{Origin, Request};
+use crate::http1::Request;
 use crate::metrics::{End, Protocol};
+use crate::origin::Origin;
 use crate::proxy::{Begun, Error, Guard};
 use crate::sys;
 use crate::telemetry::LogLine;
@@ -107,12 +107,7 @@ enum State {
 
 impl<'a> Fast<'a> {
     fn new(client: &'a Client, stream: ClientStream, unread: Bytes) -> Self {
-        let route = &client.site.route;
-        let origin = Origin {
-            forwarded: route.forwarded,
-            client: client.caller.ip().as_bytes().to_vec(),
-            proto: if route.scheme == Scheme::Https { "https" } else { "http" },
-        };
+        let origin = client.origin();
         let (inbox, request, unsent) = (unread.into(), Vec::new(), Vec::new());
         Self { client, stream, origin, inbox, request, unsent, state: State::Waiting }
     }
@@ -222,7 +217,7 @@ impl<'a> Fast<'a> {
     fn hand_over(&mut self, sent: Sent, guard: Guard) -> Ended {
         let mut unread = std::mem::take(&mut self.request);
         unread.append(&mut self.inbox);
-        Ended::Other(unread, Some(Box::new(Begun { guard, sent })))
+        Ended::Other(unread, Some(Box::new(Begun { guard, sent: Some(sent) })))
     }
 }
 

@@ -25,12 +25,14 @@ use crate::drain::notice;
 use crate::http2::server::{Accepted, Connection};
 use crate::http2::{Error, Reason, Receiving};
 use crate::metrics::{End, Protocol};
+use crate::origin::Origin;
 use crate::proxy;
 use crate::sys;
 use crate::upstream::Incoming;
 
 mod budget;
 mod conversation;
+mod direct;
 mod websocket;
 mod wire;
 
@@ -78,6 +80,7 @@ pub(super) async fn serve(client: &Client, stream: ClientStream, first: Bytes) -
         connection,
         streams: FuturesUnordered::new(),
         ip: client.caller.ip(),
+        origin: client.origin(),
         told: None,
         pinged: None,
         budget: Budget::new(Instant::now()),
@@ -113,6 +116,7 @@ struct Session<'a> {
     connection: Connection<Io>,
     streams: FuturesUnordered<Conversation>,
     ip: HeaderValue,
+    origin: Origin,
     /// Since when it has been told to go.
     told: Option<Instant>,
     /// Since when a keep-alive ping has been unanswered.
@@ -202,12 +206,13 @@ impl Session<'_> {
     }
 
     /// Takes a request, or refuses it in a way that lets the client repeat it.
-    fn accept(&mut self, accepted: Accepted) {
-        let Accepted { head, body, mut respond } = accepted;
+    fn accept(&mut self, mut accepted: Accepted) {
         if self.told.is_some_and(|told| told.elapsed() >= ACK) || self.last_words {
-            respond.reset(Reason::REFUSED_STREAM);
+            accepted.respond.reset(Reason::REFUSED_STREAM);
             return;
         }
+        let Some(accepted) = self.pass_on(accepted) else { return };
+        let Accepted { head, body, mut respond } = accepted;
         let client = self.client;
         let Some(head) = head else {
             let error = proxy::Error::HeaderTooLarge;

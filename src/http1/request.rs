@@ -6,17 +6,7 @@ use httparse::Header;
 
 use super::{Copier, Fields, closes, length, put};
 use crate::config::Forwarded;
-
-/// Where a connection's requests come from, as the app is told.
-#[derive(Debug)]
-pub struct Origin {
-    /// What becomes of `X-Forwarded-*`.
-    pub forwarded: Forwarded,
-    /// The client's address.
-    pub client: Vec<u8>,
-    /// The scheme that the client speaks.
-    pub proto: &'static str,
-}
+use crate::origin::Origin;
 
 /// A request that is here as a whole.
 #[derive(Debug, PartialEq, Eq)]

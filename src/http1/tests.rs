@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Forwarded;
+use crate::origin::Origin;
 
 fn origin(forwarded: Forwarded) -> Origin {
     Origin { forwarded, client: b"10.0.0.9".to_vec(), proto: "http" }

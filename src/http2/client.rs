@@ -61,7 +61,11 @@ impl SendRequest {
         self.send(is_head, end, |out| head::put_request(out, request))
     }
 
-    pub(super) fn send(
+    /// The same, with the fields that `write` appends. `is_head`: the response has no body, whatever its head says.
+    ///
+    /// # Errors
+    /// As for [`SendRequest::send_request`].
+    pub fn send(
         &self,
         is_head: bool,
         end: bool,

@@ -84,12 +84,17 @@ impl Fields {
         self.spans.iter().map(|span| self.field(span))
     }
 
-    /// The same; values share the memory.
-    pub(super) fn into_shared(self) -> impl Iterator<Item = (Bytes, Bytes, bool)> {
+    /// Calls `each` with the name, the value and whether it must not be added to a table, of all but the `first`. The
+    /// values share the memory.
+    pub(super) fn share<E>(
+        self,
+        first: usize,
+        mut each: impl FnMut(&[u8], Bytes, bool) -> Result<(), E>,
+    ) -> Result<(), E> {
         let bytes = Bytes::from(self.bytes);
-        self.spans.into_iter().map(move |span| {
-            let at = |from: u32, to: u32| bytes.slice(from as usize..to as usize);
-            (at(span.start, span.name_end), at(span.name_end, span.end), span.never)
+        self.spans.iter().skip(first).try_for_each(|span| {
+            let name = &bytes[span.start as usize..span.name_end as usize];
+            each(name, bytes.slice(span.name_end as usize..span.end as usize), span.never)
         })
     }
 }

@@ -148,15 +148,21 @@ impl Head {
         self.fields.iter().skip(self.first)
     }
 
+    /// The values of all fields with this name.
+    pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.fields().filter(move |field| field.name == name).map(|field| field.value)
+    }
+
     /// The fields as the `http` crate has them.
     pub(super) fn into_map(self) -> Result<HeaderMap, Malformed> {
         let mut map = HeaderMap::with_capacity(self.fields.len() - self.first);
-        for (name, value, never) in self.fields.into_shared().skip(self.first) {
-            let name = HeaderName::from_bytes(&name).map_err(|_| Malformed)?;
+        self.fields.share(self.first, |name, value, never| {
+            let name = HeaderName::from_bytes(name).map_err(|_| Malformed)?;
             let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed)?;
             value.set_sensitive(never);
             map.try_append(name, value).map_err(|_| Malformed)?;
-        }
+            Ok(())
+        })?;
         Ok(map)
     }
 
@@ -190,8 +196,22 @@ impl Head {
         Ok(request)
     }
 
+    /// Appends it as it came.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        for field in self.fields.iter() {
+            Encoder::field(out, field.name, field.value, field.never);
+        }
+    }
+
     /// A response as the `http` crate has it.
-    pub(super) fn into_response(self) -> Result<Response<()>, Malformed> {
+    ///
+    /// # Errors
+    /// There is more of something than that has room for.
+    pub fn into_response(self) -> Result<Response<()>, super::Error> {
+        self.response_of().map_err(|Malformed| super::Error::Breach(super::Reason::PROTOCOL_ERROR))
+    }
+
+    fn response_of(self) -> Result<Response<()>, Malformed> {
         let mut response = Response::new(());
         *response.version_mut() = Version::HTTP_2;
         let status = self.status().ok_or(Malformed)?;

@@ -70,15 +70,6 @@ impl RecvStream {
         }
     }
 
-    /// As [`RecvStream::poll_head`], with the types of the `http` crate.
-    ///
-    /// # Errors
-    /// There will be none.
-    pub fn poll_response(&mut self, cx: &Context<'_>) -> Poll<Result<Response<()>, Error>> {
-        self.poll_head(cx)
-            .map(|head| head?.into_response().map_err(|_| Error::Breach(Reason::PROTOCOL_ERROR)))
-    }
-
     /// Whether a 100 (Continue) has come since the last call. Whoever waits for the head is woken for it.
     pub fn take_continue(&mut self) -> bool {
         std::mem::take(&mut self.0.core.borrow_mut().slots[self.0.key].continued)
@@ -142,6 +133,14 @@ impl SendStream {
     /// The stream is over.
     pub fn send_response(&mut self, response: &Response<()>, end: bool) -> Result<(), Error> {
         self.send_head(end, |out| head::put_response(out, response))
+    }
+
+    /// Answers with a head as it came from the app.
+    ///
+    /// # Errors
+    /// The stream is over.
+    pub fn send_head_of(&mut self, head: &Head, end: bool) -> Result<(), Error> {
+        self.send_head(end, |out| head.put(out))
     }
 
     /// Says 100 (Continue).

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
@@ -13,6 +13,7 @@ use super::error::is_grpc;
 use super::events::Events;
 use super::grpc::Messages;
 use super::in_flight::Guard;
+use crate::http2;
 use crate::media;
 use crate::metrics::UpstreamFailure;
 use crate::upstream::{self, ResponseBody, Stream};
@@ -67,17 +68,34 @@ impl Body {
 
     /// The app's body, on its way to a client that speaks `version`.
     pub(super) fn app(body: ResponseBody, head: &HeaderMap, version: Version) -> Self {
-        let media_type = media_type(head);
-        let ending =
-            if version == Version::HTTP_2 && media_type.starts_with(b"application/grpc") && is_grpc(head) {
-                Ending::Grpc(Messages::default())
-            } else if media::is_stream(media_type) {
-                Ending::Clean
-            } else {
-                Ending::Cut
-            };
+        let content_type = head.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let encodings = head.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+        Self::described(body, content_type, encodings, version)
+    }
+
+    /// The body of a response with this head, on its way from HTTP/2 to HTTP/2.
+    #[must_use]
+    pub fn of_http2(body: ResponseBody, head: &http2::Head) -> Self {
+        let content_type = head.all(b"content-type").next().unwrap_or_default();
+        Self::described(body, content_type, head.all(b"content-encoding"), Version::HTTP_2)
+    }
+
+    fn described<'a>(
+        body: ResponseBody,
+        content_type: &[u8],
+        encodings: impl Iterator<Item = &'a [u8]>,
+        version: Version,
+    ) -> Self {
+        let media_type = media::type_of(content_type);
+        let ending = if version == Version::HTTP_2 && is_grpc(content_type) {
+            Ending::Grpc(Messages::default())
+        } else if media::is_stream(media_type) {
+            Ending::Clean
+        } else {
+            Ending::Cut
+        };
         let is_events = media_type.eq_ignore_ascii_case(media::EVENTS) && body.size_hint().exact().is_none();
-        let events = is_events.then(|| Box::new(Events::of(head)));
+        let events = is_events.then(|| Box::new(Events::of(encodings)));
         Self { ending, events, ..Self::of(Kind::App(body)) }
     }
 
@@ -104,7 +122,9 @@ impl Body {
         Self { kind, guard: None, ending: Ending::Cut, events: None }
     }
 
-    pub(super) fn guarded(mut self, guard: Guard) -> Self {
+    /// In flight until it is over.
+    #[must_use]
+    pub fn guarded(mut self, guard: Guard) -> Self {
         self.guard = Some(guard);
         self
     }
@@ -128,12 +148,6 @@ impl Body {
             }
         }
     }
-}
-
-/// A head's media type without its parameters.
-fn media_type(head: &HeaderMap) -> &[u8] {
-    let value = head.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    media::type_of(value)
 }
 
 impl HttpBody for Body {

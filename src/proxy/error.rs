@@ -28,18 +28,20 @@ pub enum Form {
 impl Form {
     /// What a request's sender understands.
     pub fn of<B>(request: &Request<B>) -> Self {
-        if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
-            Self::Grpc
-        } else {
-            Self::Text
-        }
+        let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if request.version() == Version::HTTP_2 { Self::of_http2(content_type) } else { Self::Text }
+    }
+
+    /// What the sender of a request over HTTP/2 with this `Content-Type` understands.
+    #[must_use]
+    pub fn of_http2(content_type: &[u8]) -> Self {
+        if is_grpc(content_type) { Self::Grpc } else { Self::Text }
     }
 }
 
 /// Whether a message is gRPC: `application/grpc`, alone or with `+proto` or the like.
-pub(super) fn is_grpc(head: &HeaderMap) -> bool {
-    let value = head.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    value
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    content_type
         .strip_prefix(b"application/grpc")
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

@@ -1,8 +1,5 @@
 //! Server-sent events: where one is over and the next has not begun, so that the stream may end there.
 
-use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
-
 /// The last bytes of a stream that may tell of a blank line, CR LF CR LF being the longest: the first CR says
 /// nothing.
 const TAIL: usize = 3;
@@ -19,10 +16,9 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Of a response with this head, which is a stream of events.
-    pub(super) fn of(head: &HeaderMap) -> Self {
-        let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-        let opaque = !head.get_all(CONTENT_ENCODING).iter().all(plain);
+    /// Of a response that is a stream of events, with these `Content-Encoding` fields.
+    pub(super) fn of<'a>(mut encodings: impl Iterator<Item = &'a [u8]>) -> Self {
+        let opaque = !encodings.all(|encoding| encoding.eq_ignore_ascii_case(b"identity"));
         // Before the first byte is as good a place to end as behind a blank line.
         Self { place: None, opaque, tail: [b'\n'; TAIL] }
     }
@@ -46,18 +42,10 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-    use http::header::CONTENT_TYPE;
-
     use super::*;
 
-    fn events(encoding: Option<&'static str>) -> Events {
-        let mut head = HeaderMap::new();
-        head.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-        if let Some(encoding) = encoding {
-            head.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
-        }
-        Events::of(&head)
+    fn events(encoding: Option<&str>) -> Events {
+        Events::of(encoding.iter().map(|encoding| encoding.as_bytes()))
     }
 
     fn is_between(text: &str) -> bool {

@@ -275,6 +275,13 @@ impl RequestBody {
         Self { incoming, gate, upload: upload.clone(), counts, request }
     }
 
+    /// The body as it came, if nothing has been taken from it.
+    #[must_use]
+    pub fn into_incoming(mut self) -> Incoming {
+        self.counts = false;
+        std::mem::replace(&mut self.incoming, Incoming::Empty)
+    }
+
     /// Whether it belongs to the present request; what becomes of an earlier one's body says nothing about it.
     fn is_present(&self) -> bool {
         self.request == self.upload.0.request.get()

@@ -25,10 +25,12 @@ use crate::metrics::{Shard, UpstreamFailure};
 use crate::proxy_protocol::Preamble;
 
 mod call;
+mod direct;
 mod greeting;
 
-use call::Call;
 pub(super) use call::Streamed;
+use call::{Call, Unsent};
+pub use direct::{Direct, NoAnswer, Place, Repeated};
 use greeting::{Greeted, Greeting};
 
 /// Streams on one connection; beyond that another one is opened. An app may allow less.
@@ -150,6 +152,12 @@ impl Mux {
         request: Request<RequestBody>,
         replay: Replay,
     ) -> Result<Response<Streamed>, Failed> {
+        let mut request = request;
+        if request.extensions_mut().remove::<Repeated>().is_some() {
+            let (parts, body) = request.into_parts();
+            let Some(head) = translate::to_http2(parts) else { return Err(Failed::Send(SendError::Host)) };
+            return Box::pin(self.send_again(Unsent { head, body }, replay, false, false)).await;
+        }
         let (slot, pooled) = match self.find() {
             Some(slot) => (slot, true),
             None => match Box::pin(self.checkout()).await {
@@ -160,17 +168,16 @@ impl Mux {
         };
         let (parts, body) = request.into_parts();
         let Some(head) = translate::to_http2(parts) else { return Err(Failed::Send(SendError::Host)) };
-        let spare = head.clone();
         match Call::new(slot, head, body) {
             Ok(call) => match call.answer().await {
                 Ok(response) => Ok(response),
                 Err(unanswered) => {
-                    let body = unanswered.body_to_repeat(pooled, replay)?;
-                    Box::pin(self.send_again(spare, body, replay, false, false)).await
+                    let unsent = unanswered.into_unsent(pooled, replay)?;
+                    Box::pin(self.send_again(unsent, replay, false, false)).await
                 }
             },
             // The connection has ended meanwhile; nothing has been sent.
-            Err(body) => Box::pin(self.send_again(spare, body, replay, true, !pooled)).await,
+            Err(unsent) => Box::pin(self.send_again(*unsent, replay, true, !pooled)).await,
         }
     }
 
@@ -178,27 +185,24 @@ impl Mux {
     /// turn out to have ended nothing is sent, but a second one of those that were opened for it is the app's answer.
     async fn send_again(
         self: &Rc<Self>,
-        mut head: Request<()>,
-        mut body: RequestBody,
+        mut unsent: Unsent<Request<()>>,
         replay: Replay,
         mut once: bool,
         mut fresh_ended: bool,
     ) -> Result<Response<Streamed>, Failed> {
         loop {
             let (slot, pooled) = self.another().await?;
-            let spare = head.clone();
-            match Call::new(slot, head, body) {
+            match Call::new(slot, unsent.head, unsent.body) {
                 Ok(call) => match call.answer().await {
                     Ok(response) => return Ok(response),
                     Err(unanswered) if !std::mem::take(&mut once) => return Err(unanswered.failed()),
-                    Err(unanswered) => body = unanswered.body_to_repeat(pooled, replay)?,
+                    Err(unanswered) => unsent = unanswered.into_unsent(pooled, replay)?,
                 },
                 Err(_) if !pooled && std::mem::replace(&mut fresh_ended, true) => {
                     return Err(app(UpstreamFailure::Reset));
                 }
-                Err(unsent) => body = unsent,
+                Err(same) => unsent = *same,
             }
-            head = spare;
         }
     }
 

@@ -8,12 +8,14 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
+use tower::Service as _;
 
+use super::direct::{Answer, Asking};
 use super::websocket::{self, StreamSide};
 use crate::connection::Site;
 use crate::http2::{Broken, Error, Reason, RecvStream, SendStream, Sending};
-use crate::proxy::{self, Body, BodyError, Exchange, Form};
-use crate::upstream::{Incoming, Stream};
+use crate::proxy::{self, Begun, Body, BodyError, Exchange, Form, Guard};
+use crate::upstream::{Direct, Incoming, Stream};
 
 type Answering = <proxy::Stack as tower::Service<Request<Incoming>>>::Future;
 
@@ -41,6 +43,8 @@ pub(super) struct Conversation {
 }
 
 enum State {
+    /// The request has been sent with its head as it came.
+    Asking(Box<Asking>),
     Answering(Answering),
     Sending(Sending<Body>),
 }
@@ -63,6 +67,19 @@ impl Conversation {
         }
     }
 
+    /// A request that has been sent already.
+    pub(super) fn of_direct(
+        direct: Direct,
+        guard: Guard,
+        form: Form,
+        respond: SendStream,
+        exchange: Rc<Exchange>,
+        place: f64,
+    ) -> Self {
+        let state = State::Asking(Box::new(Asking { direct, guard: Some(guard), form }));
+        Self { state, respond: Some(respond), exchange, whole: false, offer: None, place }
+    }
+
     /// Answers a request that nobody looks at, if the client still wants to know.
     pub(super) fn refused(error: proxy::Error, respond: SendStream, exchange: Rc<Exchange>) -> Option<Self> {
         let (parts, body) = error.response(Form::Text).into_parts();
@@ -78,15 +95,25 @@ impl Conversation {
         if let Some((app, from_app)) = body.take_upgrade() {
             return self.switch(parts.headers, app, from_app);
         }
-        body.spread(self.place);
-        let mut stream = self.respond.take()?;
         if let Some(reason) = parts.extensions.remove::<Reason>() {
-            stream.reset(reason);
+            self.respond.take()?.reset(reason);
             return None;
         }
+        let head = Response::from_parts(parts, ());
+        self.begin(body, |stream, end| stream.send_response(&head, end))
+    }
+
+    /// Sends the head of the response with this body; none when that was all of it.
+    fn begin(
+        &mut self,
+        mut body: Body,
+        send_head: impl FnOnce(&mut SendStream, bool) -> Result<(), Error>,
+    ) -> Option<Sending<Body>> {
+        body.spread(self.place);
+        let mut stream = self.respond.take()?;
         let end = body.is_end_stream();
         // Fails only when the client has reset the stream, or is gone.
-        stream.send_response(&Response::from_parts(parts, ()), end).ok()?;
+        send_head(&mut stream, end).ok()?;
         self.whole = end;
         (!end).then(|| Sending::new(body, stream))
     }
@@ -113,6 +140,27 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// Whether the client has given up the request before there was a response.
+    fn poll_unwanted(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Some(respond) = &mut self.respond else { return Poll::Pending };
+        let reason = match ready!(respond.poll_error(cx)) {
+            Error::Reset(reason) => reason,
+            _ => Reason::CANCEL,
+        };
+        self.exchange.upload().set_reset(reason);
+        Poll::Ready(Outcome::Unwanted)
+    }
+
+    /// Goes the way of all other requests.
+    fn ask_again(&mut self, request: Request<Incoming>, guard: Guard) {
+        let exchange = &self.exchange;
+        let begun = Begun { guard, sent: None };
+        let answering = proxy::stack(exchange, exchange.caller().ip(), Some(begun)).call(request);
+        self.state = State::Answering(answering);
+    }
+}
+
 impl Future for Conversation {
     type Output = Outcome;
 
@@ -120,18 +168,29 @@ impl Future for Conversation {
         let this = &mut *self;
         loop {
             match &mut this.state {
-                State::Answering(answering) => {
-                    let response = match Pin::new(answering).poll(cx) {
-                        Poll::Ready(Ok(response)) => response,
-                        Poll::Pending => {
-                            let Some(respond) = &mut this.respond else { return Poll::Pending };
-                            let reset = match ready!(respond.poll_error(cx)) {
-                                Error::Reset(reason) => reason,
-                                _ => Reason::CANCEL,
-                            };
-                            this.exchange.upload().set_reset(reset);
-                            return Poll::Ready(Outcome::Unwanted);
+                State::Asking(asking) => {
+                    let answer = match asking.poll(this.exchange.deadline_passed(), cx) {
+                        Poll::Ready(answer) => answer,
+                        Poll::Pending => return this.poll_unwanted(cx),
+                    };
+                    let sending = match answer {
+                        Answer::Direct(head, body) => {
+                            this.begin(body, |stream, end| stream.send_head_of(&head, end))
                         }
+                        Answer::Response(response) => this.send_head(response),
+                        Answer::Again(request, guard) => {
+                            this.ask_again(request, guard);
+                            continue;
+                        }
+                    };
+                    match sending {
+                        Some(sending) => this.state = State::Sending(sending),
+                        None => return Poll::Ready(Outcome::Answered),
+                    }
+                }
+                State::Answering(answering) => {
+                    let Poll::Ready(Ok(response)) = Pin::new(answering).poll(cx) else {
+                        return this.poll_unwanted(cx);
                     };
                     match this.send_head(response) {
                         Some(sending) => this.state = State::Sending(sending),

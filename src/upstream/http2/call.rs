@@ -8,18 +8,27 @@ use http::{Request, Response};
 use http_body::Body as _;
 
 use super::{Failed, Slot};
-use crate::http2::{Broken, Error, Reason, Receiving, RecvStream, SendStream, Sending};
+use crate::http2::{Broken, Error, Head, Reason, Receiving, RecvStream, SendStream, Sending};
 use crate::metrics::UpstreamFailure;
 use crate::upstream::SendError;
 use crate::upstream::body::{Asked, RequestBody, Upload};
 use crate::upstream::link::Replay;
 
-/// A request on its stream.
-pub(super) struct Call {
+/// A request on its stream, with its head for a second time.
+#[derive(Debug)]
+pub(super) struct Call<H> {
     slot: Slot,
+    head: H,
     response: RecvStream,
     outgoing: Outgoing,
     asked: Option<Asked>,
+}
+
+/// A request of which nothing has been sent, or nothing that counts.
+#[derive(Debug)]
+pub(super) struct Unsent<H> {
+    pub(super) head: H,
+    pub(super) body: RequestBody,
 }
 
 /// The request's side of a stream. Dropped, it tells the app why the client has given the exchange up, if it has.
@@ -58,43 +67,68 @@ impl Drop for Outgoing {
     }
 }
 
-impl Call {
-    /// Sends the head. Gives the body back if the connection has ended.
-    pub(super) fn new(slot: Slot, mut head: Request<()>, body: RequestBody) -> Result<Self, RequestBody> {
+impl Call<Request<()>> {
+    /// Sends the head. Gives the request back if the connection has ended.
+    pub(super) fn new(
+        slot: Slot,
+        mut head: Request<()>,
+        body: RequestBody,
+    ) -> Result<Self, Box<Unsent<Request<()>>>> {
         let asked = head.extensions_mut().remove::<Asked>();
-        let upload = body.upload().clone();
-        let end = body.is_end_stream();
-        let Ok((response, stream)) = slot.conn.sender.send_request(&head, end) else {
+        let Ok(stream) = slot.conn.sender.send_request(&head, body.is_end_stream()) else {
             slot.mux.forget(&slot.conn);
-            return Err(body);
+            return Err(Box::new(Unsent { head, body }));
         };
-        let state =
-            if end { Going::Bodyless(body, stream) } else { Going::Sending(Sending::new(body, stream)) };
-        Ok(Self { slot, response, outgoing: Outgoing { state, upload }, asked })
+        Ok(Self { asked, ..Self::sent(slot, head, stream, body) })
     }
 
     /// Waits for the head of the response.
-    pub(super) async fn answer(mut self) -> Result<Response<Streamed>, Unanswered> {
-        match poll_fn(|cx| self.poll_answer(cx)).await {
-            Ok(response) => {
+    pub(super) async fn answer(mut self) -> Result<Response<Streamed>, Unanswered<Request<()>>> {
+        let head = match poll_fn(|cx| self.poll_head(cx)).await {
+            Ok(head) => head.into_response().map_err(Some),
+            Err(error) => Err(error),
+        };
+        match head {
+            Ok(head) => {
                 let body = self.into_body();
-                Ok(response.map(|()| body))
+                Ok(head.map(|()| body))
             }
-            Err(error) => {
-                let body = match self.outgoing.take() {
-                    Going::Bodyless(body, _) => Some(body),
-                    Going::Sending(sending) => sending.into_untouched(),
-                    Going::Sent(_) | Going::Taken => None,
-                };
-                if matches!(error, Some(Error::Unprocessed(_))) {
-                    self.slot.mux.forget(&self.slot.conn);
-                }
-                Err(Unanswered { error, body, broken: self.outgoing.upload.is_broken() })
-            }
+            Err(error) => Err(self.into_unanswered(error)),
         }
     }
+}
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Option<Error>>> {
+impl<H> Call<H> {
+    /// A request whose head has been sent on this stream.
+    pub(super) fn sent(
+        slot: Slot,
+        head: H,
+        (response, stream): (RecvStream, SendStream),
+        body: RequestBody,
+    ) -> Self {
+        let upload = body.upload().clone();
+        let end = body.is_end_stream();
+        let state =
+            if end { Going::Bodyless(body, stream) } else { Going::Sending(Sending::new(body, stream)) };
+        Self { slot, head, response, outgoing: Outgoing { state, upload }, asked: None }
+    }
+
+    /// There is no head, or no proper one.
+    pub(super) fn into_unanswered(mut self, error: Option<Error>) -> Unanswered<H> {
+        let body = match self.outgoing.take() {
+            Going::Bodyless(body, _) => Some(body),
+            Going::Sending(sending) => sending.into_untouched(),
+            Going::Sent(_) | Going::Taken => None,
+        };
+        if matches!(error, Some(Error::Unprocessed(_))) {
+            self.slot.mux.forget(&self.slot.conn);
+        }
+        let broken = self.outgoing.upload.is_broken();
+        Unanswered { error, head: self.head, body, broken }
+    }
+
+    /// Waits for the head of the response; meanwhile the request's body goes out.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Option<Error>>> {
         if self.response.take_continue()
             && let Some(asked) = self.asked.take()
         {
@@ -117,12 +151,12 @@ impl Call {
                 Poll::Pending => {}
             }
         }
-        self.response.poll_response(cx).map_err(Some)
+        self.response.poll_head(cx).map_err(Some)
     }
 
     /// The response's body. What is left of the request's goes on by itself: whoever reads the one must not be the
     /// one who moves the other.
-    fn into_body(self) -> Streamed {
+    pub(super) fn into_body(self) -> Streamed {
         let Self { slot, response, mut outgoing, .. } = self;
         let slot = Rc::new(slot);
         let upload = outgoing.upload.clone();
@@ -139,24 +173,24 @@ impl Call {
 }
 
 /// Why there is no response, and what is left of the request.
-pub(super) struct Unanswered {
+pub(super) struct Unanswered<H> {
     /// None when the request's body broke off, or the stream ended without a word.
     error: Option<Error>,
+    head: H,
     /// If nothing of it has been taken.
     body: Option<RequestBody>,
     /// The client broke its body off.
     broken: bool,
 }
 
-impl Unanswered {
-    /// The body, if the request may be sent again; it had been sent on a connection that was `pooled`, or on one opened
-    /// for it.
-    pub(super) fn body_to_repeat(mut self, pooled: bool, replay: Replay) -> Result<RequestBody, Failed> {
+impl<H> Unanswered<H> {
+    /// The request, if it may be sent again; it had been sent on a connection that was `pooled`, or on one opened for it.
+    pub(super) fn into_unsent(mut self, pooled: bool, replay: Replay) -> Result<Unsent<H>, Failed> {
         let again = self.error.as_ref().is_some_and(|error| {
             unprocessed(error) || (matches!(error, Error::Gone(_)) && pooled && replay == Replay::Unanswered)
         });
         match self.body.take() {
-            Some(body) if again && !self.broken => Ok(body),
+            Some(body) if again && !self.broken => Ok(Unsent { head: self.head, body }),
             _ => Err(self.failed()),
         }
     }
