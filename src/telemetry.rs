@@ -168,7 +168,7 @@ impl LogLine {
             path: text(request.path()),
             host: Some(text(request.authority())),
             user_agent: request.user_agent().map(text),
-            protocol: "HTTP/2.0",
+            protocol: "HTTP/2",
         }
     }
 

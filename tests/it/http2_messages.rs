@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::support::http2::{self, Call, Http2App, Http2Client, answer, post};
-use crate::support::{App, Ebb};
+use crate::support::{App, Ebb, within};
 
 /// The fields that belong to one connection, which HTTP/2 has not.
 const HOP_BY_HOP: [&str; 6] =
@@ -333,4 +334,33 @@ async fn an_expectation_over_http2() {
     assert_eq!(http2::read(&mut call.body).await.unwrap().0, b"body");
     call.answer("reply");
     assert_eq!(answer(response).await.unwrap().body, b"reply");
+}
+
+/// Guards: the way that a request takes can't be told from its line in the access log.
+#[tokio::test]
+async fn the_access_log_says_the_same_of_every_request() {
+    let app = Http2App::echo().await;
+    let mut ebb = Ebb::start_at(app, &["--workers", "1", "--access-log", "json"]).await;
+    let mut lines = BufReader::new(ebb.stdout()).lines();
+    let mut client = Http2Client::connect(ebb.addr()).await;
+    let mut all = Vec::new();
+    // The first one has to wait for a connection to the app; an expectation makes a request other than plain.
+    for expect in [None, None, Some("100-continue")] {
+        let mut head = post("/a?b");
+        head.headers_mut().insert("user-agent", HeaderValue::from_static("tester"));
+        head.headers_mut()
+            .extend(expect.map(|expect| (http::header::EXPECT, HeaderValue::from_static(expect))));
+        let (response, mut body) = client.send(head, false).await;
+        http2::write(&mut body, b"question", true).await.unwrap();
+        assert_eq!(answer(response).await.unwrap().body, b"question");
+        let line = within("an access log line", lines.next_line()).await.unwrap().unwrap();
+        let mut line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for varies in ["time", "duration_ms"] {
+            line.as_object_mut().unwrap().remove(varies).unwrap();
+        }
+        all.push(line);
+    }
+    assert_eq!((&all[0]["protocol"], &all[0]["bytes_sent"]), (&"HTTP/2".into(), &8.into()), "{}", all[0]);
+    assert_eq!((&all[0]["path"], &all[0]["user_agent"]), (&"/a?b".into(), &"tester".into()), "{}", all[0]);
+    assert!(all.iter().all(|line| *line == all[0]), "{all:?}");
 }
