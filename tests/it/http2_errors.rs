@@ -78,7 +78,11 @@ async fn too_large_a_head_is_431() {
     };
     for (size, status) in [(6000, 200), (10_000, 431), (100, 200), (30_000, 431), (100, 200)] {
         let response = client.send(with(size), true).await.0;
-        assert_eq!(answer(response).await.unwrap().status, status, "{size} bytes");
+        let answer = answer(response).await.unwrap();
+        assert_eq!(answer.status, status, "{size} bytes");
+        if status == 431 {
+            assert_error(&answer, 431, "header-too-large");
+        }
     }
     // Many small ones: each counts 32 bytes more than it has.
     let mut many = get("/");
