@@ -155,7 +155,7 @@ pub(super) mod tests {
             let nth = (0..byte).filter(|&other| usize::from(LENGTHS[usize::from(other)]) == len).count();
             bits += &format!("{:0len$b}", group.first as usize + nth);
         }
-        while bits.len() % 8 > 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('1');
         }
         bits.as_bytes()
