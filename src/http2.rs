@@ -42,3 +42,6 @@ pub const STREAM_WINDOW: u32 = 128 << 10;
 /// The window of all streams of a client's connection together: so many uploads may be stuck in the app before others
 /// on the same connection are held up, and so much memory one client can take up.
 pub const CONNECTION_WINDOW: u32 = 32 * STREAM_WINDOW;
+
+#[cfg(test)]
+mod tests;

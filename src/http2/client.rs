@@ -19,7 +19,7 @@ use super::stream::{RecvStream, SendStream, Shared, handles};
 /// Opens streams on a connection. Without any of these the connection ends with its last stream.
 #[derive(Debug)]
 pub struct SendRequest {
-    core: Shared,
+    pub(super) core: Shared,
 }
 
 /// Moves a connection on, until its end.

@@ -18,6 +18,9 @@ use super::outbox::Outbox;
 use super::reason::{Error, Reason};
 use super::recent::Recent;
 
+#[cfg(test)]
+mod check;
+
 /// A stream's place among the connection's.
 pub(super) type Key = usize;
 

@@ -24,7 +24,7 @@ const EVERYTHING: u32 = (1 << 31) - 1;
 /// [`poll_end`](Connection::poll_end) writes.
 #[derive(Debug)]
 pub struct Connection<T> {
-    driver: Driver<T>,
+    pub(super) driver: Driver<T>,
 }
 
 /// A stream that the client has opened.
