@@ -136,9 +136,8 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 }
                 continue;
             }
-            if let Poll::Ready(error) = self.stream.poll_error(cx) {
-                return Poll::Ready(Err(error.into()));
-            }
+            // Before that nothing is taken from the body: its end, or its trailers, could not be sent.
+            ready!(self.stream.poll_open(cx))?;
             let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
             self.touched = true;
             match frame {

@@ -163,6 +163,20 @@ impl SendStream {
         self.0.core.borrow_mut().send_head(self.0.key, end, write)
     }
 
+    /// Waits until the head has been sent: a request may have to wait for others. Then whoever has asked is woken when
+    /// the stream is over before its end.
+    ///
+    /// # Errors
+    /// The stream is over.
+    pub fn poll_open(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let slot = &mut self.0.core.borrow_mut().slots[self.0.key];
+        if let Some(error) = slot.error {
+            return Poll::Ready(Err(error));
+        }
+        register(&mut slot.writer, cx);
+        if slot.number > 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
     /// How many bytes may be sent now.
     ///
     /// # Errors

@@ -327,6 +327,27 @@ fn none_one_and_another_number_of_streams() {
     assert!(app.sender.core.borrow().slots.is_empty());
 }
 
+/// Guards: a body that has no bytes does not end, or bring its trailers, before its request has been sent.
+#[test]
+fn a_request_that_waits_keeps_its_end() {
+    let mut cx = Context::from_waker(Waker::noop());
+    for trailers in [None, Some(one_trailer("x-end", "here"))] {
+        let mut app = Scripted::new(&[(setting::MAX_CONCURRENT_STREAMS, 0)]);
+        let (_incoming, outgoing) = app.sender.send_request(&request("/"), false).unwrap();
+        let kinds: &[_] = if trailers.is_some() { &[kind::HEADERS; 2] } else { &[kind::HEADERS, kind::DATA] };
+        let mut sending = pin!(send(Pieces::new(&Bytes::new(), 1, trailers), outgoing));
+        assert!(sending.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(app.says(), []);
+        let mut said = app.hears(&max_streams(1));
+        assert_eq!(sending.as_mut().poll(&mut cx), Poll::Ready(true));
+        said.extend(app.says());
+        said.retain(|frame| frame.kind != kind::SETTINGS);
+        assert_eq!(said.iter().map(|frame| frame.kind).collect::<Vec<_>>(), kinds);
+        assert!(said.iter().all(|frame| frame.stream == 1));
+        assert!(said[1].has(flag::END_STREAM));
+    }
+}
+
 /// Guards: a window that is opened by the settings alone wakes whoever waits for it, a window that is not open does not
 /// let anything through.
 #[test]
