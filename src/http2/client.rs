@@ -141,14 +141,17 @@ impl Core {
             .filter(|(_, slot)| slot.number > last || slot.number == 0)
             .map(|(key, _)| key)
             .collect();
-        for key in left_out {
+        for &key in &left_out {
             let slot = &mut self.slots[key];
             if slot.error.is_none() {
                 slot.error = Some(error);
                 slot.unsent = None;
                 slot.wake();
-                self.settle(key);
             }
+        }
+        // Only now: the first that is over would make room for one that waits.
+        for key in left_out {
+            self.settle(key);
         }
     }
 }

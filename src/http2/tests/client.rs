@@ -348,6 +348,20 @@ fn a_request_that_waits_keeps_its_end() {
     }
 }
 
+/// Guards: a GOAWAY that leaves out what has been sent makes no room for what waits.
+#[test]
+fn nothing_is_opened_once_the_app_goes() {
+    let mut app = Scripted::new(&[(setting::MAX_CONCURRENT_STREAMS, 1)]);
+    let mut streams: Vec<_> = (0..3).map(|_| app.sender.send_request(&request("/"), true).unwrap()).collect();
+    assert_eq!(opened(&app.says()), [1]);
+    let said = app.hears(&put(kind::GOAWAY, 0, 0, &[0; 8]));
+    assert!(opened(&said).is_empty());
+    for (incoming, _) in &mut streams {
+        let head = incoming.poll_head(&Context::from_waker(Waker::noop()));
+        assert!(matches!(head, Poll::Ready(Err(Error::Unprocessed(Reason::NO_ERROR)))));
+    }
+}
+
 /// Guards: a window that is opened by the settings alone wakes whoever waits for it, a window that is not open does not
 /// let anything through.
 #[test]
