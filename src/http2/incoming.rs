@@ -271,8 +271,9 @@ impl Core {
             slot.continued |= status == 100;
             return slot.wake_reader();
         }
-        let bodyless = end && (slot.is_head || status == 204 || status == 304);
-        slot.left = head.length().filter(|_| !bodyless);
+        // Then the length is that of another response (section 8.1.1), whether this one ends here or with an empty frame.
+        let bodyless = slot.is_head || status == 204 || status == 304;
+        slot.left = head.length().map(|length| if bodyless { 0 } else { length });
         slot.head = Some(Ok(head));
         slot.has_head = true;
         slot.wake_reader();

@@ -362,6 +362,27 @@ fn nothing_is_opened_once_the_app_goes() {
     }
 }
 
+/// Guards: RFC 9113, section 8.1.1: the length that there would be is no length of this response, however it ends.
+#[test]
+fn a_response_without_a_body_may_end_with_an_empty_frame() {
+    for (method, status) in [(Method::HEAD, "200"), (Method::GET, "304")] {
+        let mut app = Scripted::new(&[]);
+        let request = Request::builder().method(&method).uri("http://shop/").body(()).unwrap();
+        let (mut incoming, _outgoing) = app.sender.send_request(&request, true).unwrap();
+        let head = block(&[(":status", status), ("content-length", "5")]);
+        app.hears(&put(kind::HEADERS, flag::END_HEADERS, 1, &head));
+        app.hears(&put(kind::DATA, flag::END_STREAM, 1, b""));
+        let cx = &Context::from_waker(Waker::noop());
+        assert!(matches!(incoming.poll_head(cx), Poll::Ready(Ok(_))));
+        assert!(matches!(incoming.poll_data(cx), Poll::Ready(None)), "{method} {status}");
+        let (mut incoming, _outgoing) = app.sender.send_request(&request, true).unwrap();
+        app.hears(&put(kind::HEADERS, flag::END_HEADERS, 3, &head));
+        let said = app.hears(&put(kind::DATA, flag::END_STREAM, 3, b"12345"));
+        assert_eq!((said[0].kind, said[0].stream), (kind::RST_STREAM, 3), "{method} {status}");
+        assert!(matches!(incoming.poll_head(cx), Poll::Ready(Ok(_))));
+    }
+}
+
 /// Guards: a window that is opened by the settings alone wakes whoever waits for it, a window that is not open does not
 /// let anything through.
 #[test]
