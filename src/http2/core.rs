@@ -530,6 +530,10 @@ impl Core {
         if let Some(error) = slot.error {
             return Err(error);
         }
+        // As for data: there is nothing behind an end, and nothing before a request.
+        if slot.sent || slot.number == 0 {
+            return Ok(());
+        }
         let number = slot.number;
         let out = self.out.data();
         let start = out.len();

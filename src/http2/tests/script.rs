@@ -66,6 +66,11 @@ impl Script {
         self.0.borrow().room > 0
     }
 
+    /// Everything has been read.
+    pub(super) fn is_read(&self) -> bool {
+        self.0.borrow().incoming.is_empty()
+    }
+
     /// The whole frames that have come from us since the last time.
     pub(super) fn frames(&self) -> Vec<Frame> {
         let mut wire = self.0.borrow_mut();
