@@ -221,7 +221,7 @@ impl Stream {
                 self.unreleased -= len;
                 incoming.release(len);
             }
-            (Op::Head, Some(incoming), _) => drop(incoming.poll_response(cx)),
+            (Op::Head, Some(incoming), _) => drop(incoming.poll_head(cx)),
             (Op::TakeTrailers, Some(incoming), _) => drop(incoming.take_trailers()),
             (Op::Respond(end), _, Some(outgoing)) => drop(outgoing.send_response(&Response::new(()), *end)),
             (Op::Continue, _, Some(outgoing)) => drop(outgoing.send_continue()),

@@ -214,7 +214,7 @@ pub(super) fn connect(io: DuplexStream, window: u32) -> (SendRequest, JoinHandle
 
 /// Waits for a response of which the body is still to come.
 pub(super) async fn response(stream: &mut RecvStream) -> Result<Response<()>, Error> {
-    poll_fn(|cx| stream.poll_response(cx)).await
+    poll_fn(|cx| stream.poll_head(cx)).await?.into_response()
 }
 
 /// A request with a body, and all of its response.
