@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+use tokio::task::coop;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::config::Listen;
@@ -84,11 +87,55 @@ fn open(addr: SocketAddr, backlog: i32) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// A listening socket that the runtime watches, as tokio's own, but without what that tries in vain: to accept until there
+/// is nothing to accept, for which the kernel makes a socket each time before it looks, and to read from a connection as
+/// soon as it is accepted, when hardly a request has come.
+#[derive(Debug)]
+pub struct Listener(AsyncFd<mio::net::TcpListener>);
+
+impl Listener {
+    /// Has the runtime watch a socket of [`bind`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn new(listener: StdListener) -> io::Result<Self> {
+        sys::watch(mio::net::TcpListener::from_std(listener)).map(Self)
+    }
+
+    /// Waits for a connection. None is lost when the wait is given up.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            // However many come, the others have their turn.
+            coop::consume_budget().await;
+            let mut ready = self.0.readable().await?;
+            let accepted = self.accept_now();
+            let is_empty = match &accepted {
+                Ok(_) => sys::has_connection(self.0.get_ref().as_fd(), 0).is_ok_and(|has| !has),
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            };
+            // The runtime is told of every connection that comes from here on.
+            if is_empty {
+                ready.clear_ready();
+            }
+            match accepted {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                accepted => return accepted,
+            }
+        }
+    }
+
+    /// Takes a connection that is here.
+    fn accept_now(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = self.0.get_ref().accept()?;
+        Ok((TcpStream::from_std(stream.into())?, peer))
+    }
+}
+
 /// Accepts until the drain refuses new connections, then empties the queue and closes the listener.
 ///
 /// `take` gets each connection; its third argument says whether it was rescued from the queue.
 pub async fn accept_until_draining(
-    listener: TcpListener,
+    listener: Listener,
     mut drain: Subscriber,
     mut take: impl FnMut(TcpStream, SocketAddr, bool),
 ) {
@@ -116,7 +163,7 @@ pub async fn accept_until_draining(
 }
 
 /// Takes what is in the queue, and the handshakes that still come to their end. No new ones begin.
-async fn empty(listener: &TcpListener, mut take: impl FnMut(TcpStream, SocketAddr, bool)) {
+async fn empty(listener: &Listener, mut take: impl FnMut(TcpStream, SocketAddr, bool)) {
     let last = Instant::now() + EMPTYING_MAX;
     let mut silent_at = Instant::now() + SILENCE;
     let mut backoff = BACKOFF.0;
@@ -136,12 +183,11 @@ async fn empty(listener: &TcpListener, mut take: impl FnMut(TcpStream, SocketAdd
 
 /// The fallback where SYNs can't be steered: under load new connections come as fast as they are taken, so
 /// this stops at the first empty queue (or after as many as a queue can hold).
-fn empty_at_once(listener: &TcpListener, mut take: impl FnMut(TcpStream, SocketAddr, bool)) {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+fn empty_at_once(listener: &Listener, mut take: impl FnMut(TcpStream, SocketAddr, bool)) {
     for _ in 0..BACKLOG {
-        match listener.poll_accept(&mut context) {
-            std::task::Poll::Ready(Ok((stream, peer))) => take(stream, peer, true),
-            std::task::Poll::Ready(Err(error)) if is_of_one_connection(&error) => {}
+        match listener.accept_now() {
+            Ok((stream, peer)) => take(stream, peer, true),
+            Err(error) if is_of_one_connection(&error) => {}
             _ => return,
         }
     }
@@ -172,4 +218,30 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | Kind::NetworkDown
             | Kind::TimedOut
     ) || error.raw_os_error() == Some(libc::EPROTO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Client;
+
+    use super::*;
+
+    /// Guards: who waits for the runtime to tell of a connection must not have overlooked one that is here.
+    #[tokio::test]
+    async fn every_connection_is_accepted() {
+        let listen = Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
+        let listener = bind(&listen, 1).unwrap().remove(0);
+        let addr = listener.local_addr().unwrap();
+        let listener = Listener::new(listener).unwrap();
+        for burst in [1, 3, 0, 200, 1, 2] {
+            let clients: Vec<_> = (0..burst).map(|_| Client::connect(addr).unwrap()).collect();
+            for client in &clients {
+                let (_, peer) =
+                    tokio::time::timeout(Duration::from_secs(5), listener.accept()).await.unwrap().unwrap();
+                assert_eq!(peer, client.local_addr().unwrap());
+            }
+            let more = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+            assert!(more.is_err(), "after {burst}");
+        }
+    }
 }

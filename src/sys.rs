@@ -13,6 +13,8 @@ use std::ptr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Keepalive: a dead peer is found out after about two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -212,6 +214,16 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> i32 {
         0 => bytes,
         _ => 0,
     }
+}
+
+/// Has the runtime watch a listening socket for connections to accept.
+///
+/// # Errors
+/// What the kernel says.
+pub fn watch(listener: mio::net::TcpListener) -> io::Result<AsyncFd<mio::net::TcpListener>> {
+    // SAFETY: a listener keeps its one descriptor open until it is dropped.
+    let watched = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }
 
 /// Waits up to `millis` until a listening socket has a connection to accept.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -16,7 +15,7 @@ use crate::config::{Config, Forward};
 use crate::connection::{Roster, Site};
 use crate::drain::arrivals::{Arrivals, Probers};
 use crate::drain::watch::{Report, Subscriber};
-use crate::listener;
+use crate::listener::{self, Listener};
 use crate::metrics::Shard;
 use crate::proxy::Route;
 use crate::telemetry::AccessLog;
@@ -101,7 +100,7 @@ impl Worker {
         let accepting: Vec<_> = sites
             .iter()
             .zip(opening.listeners)
-            .filter_map(|(site, listener)| match TcpListener::from_std(listener) {
+            .filter_map(|(site, listener)| match Listener::new(listener) {
                 Ok(listener) => {
                     let site = Rc::clone(site);
                     let take = move |stream, peer, rescued| site.take(stream, peer, rescued);
