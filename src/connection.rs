@@ -291,7 +291,7 @@ impl Client {
         let route = &self.site.route;
         Origin {
             forwarded: route.forwarded,
-            client: self.caller.ip().as_bytes().to_vec(),
+            client: self.caller.ip_text(),
             proto: if route.scheme == Scheme::Https { "https" } else { "http" },
         }
     }

@@ -1,7 +1,7 @@
 //! Whose connection it is, as far as anybody may know.
 
 use std::cell::{Cell, OnceCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use http::HeaderValue;
@@ -44,8 +44,16 @@ impl Caller {
     /// The client's IP address as `X-Forwarded-For` has it.
     #[must_use]
     pub fn ip(&self) -> HeaderValue {
-        let ip = self.addr().ip().to_canonical().to_string();
-        HeaderValue::try_from(ip).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        HeaderValue::try_from(self.ip_text()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    }
+
+    /// The same as plain text.
+    #[must_use]
+    pub fn ip_text(&self) -> Vec<u8> {
+        match self.addr().ip().to_canonical() {
+            IpAddr::V4(ip) => v4_text(ip),
+            IpAddr::V6(ip) => ip.to_string().into_bytes(),
+        }
     }
 
     /// What connections to the app that serve this client begin with; none without `--send-proxy`.
@@ -55,10 +63,42 @@ impl Caller {
     }
 }
 
+/// An IPv4 address as text. Every connection has need of it, and the library's way, which can pad and align, was a tenth of
+/// all that ebb itself does for a connection with one request.
+fn v4_text(ip: Ipv4Addr) -> Vec<u8> {
+    let mut text = Vec::with_capacity("255.255.255.255".len());
+    for (n, octet) in ip.octets().into_iter().enumerate() {
+        if n > 0 {
+            text.push(b'.');
+        }
+        if octet >= 100 {
+            text.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            text.push(b'0' + octet / 10 % 10);
+        }
+        text.push(b'0' + octet % 10);
+    }
+    text
+}
+
 impl Drop for Caller {
     fn drop(&mut self) {
         if let Some(preamble) = self.preamble.get() {
             self.pool.forget(preamble);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_is_written_as_the_library_does() {
+        for octet in 0..=255 {
+            let ip = Ipv4Addr::new(octet, 0, 255 - octet, octet);
+            assert_eq!(String::from_utf8(v4_text(ip)).unwrap(), ip.to_string());
         }
     }
 }
