@@ -39,7 +39,7 @@ pub fn connect<T: AsyncRead + AsyncWrite + Unpin>(
     let limits =
         Limits { stream_window: STREAM_WINDOW, connection_window: window, streams: 0, head: head_max };
     let mut core = Core::new(Role::Client, limits);
-    core.out.control().extend_from_slice(PREFACE);
+    core.out.data().extend_from_slice(PREFACE);
     core.greet(&[
         (setting::ENABLE_PUSH, 0),
         (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
@@ -91,6 +91,12 @@ impl SendRequest {
         }
         drop(core);
         Ok(handles(&self.core, key))
+    }
+
+    /// The app takes so little of what it is sent that nothing new should be sent to it here.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.core.borrow().out.is_full()
     }
 
     /// How many streams the app allows at a time.

@@ -5,14 +5,11 @@
 //! into it, for which they wake the driver.
 
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
-use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
-use super::fields::Fields;
-use super::frame::{self, PAYLOAD_MAX, WINDOW_MAX, flag, kind};
-use super::head::Head;
+use super::frame::{self, kind};
 use super::hpack::{Decoder, Encoder};
 use super::outbox::Outbox;
 use super::reason::{Error, Reason};
@@ -20,12 +17,14 @@ use super::recent::Recent;
 
 #[cfg(test)]
 mod check;
+mod receiving;
+mod sending;
+mod slot;
+
+pub(super) use slot::{Slot, TooLarge, register};
 
 /// A stream's place among the connection's.
 pub(super) type Key = usize;
-
-/// As much of a body is taken at a time: only what has been passed on lets the sender go on.
-const PIECE: usize = 16 << 10;
 
 /// Who we are on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +70,8 @@ pub(super) struct Core {
     pub(super) open: u32,
     /// Streams that wait for room, or for the connection's window.
     waiting: Vec<Key>,
+    /// Those of them that have sent something since they waited last: it is the others' turn.
+    served: Vec<Key>,
     /// The next stream that we open.
     pub(super) next: u32,
     /// The last stream that the other side has opened.
@@ -91,6 +92,8 @@ pub(super) struct Core {
     pub(super) offences: u32,
     /// Frames without anything in them, one after the other.
     pub(super) empty: u32,
+    /// The first GOAWAY has been said, and the ping behind it.
+    pub(super) told: bool,
     /// A ping of ours has not been answered yet.
     pub(super) pinged: bool,
     driver: Option<Waker>,
@@ -98,111 +101,6 @@ pub(super) struct Core {
     pub(super) driving: bool,
     /// For [`super::server`] and [`super::client`]: streams whose heads have come, or have to wait.
     pub(super) queue: std::collections::VecDeque<Key>,
-}
-
-/// A stream.
-#[derive(Debug)]
-pub(super) struct Slot {
-    /// None yet: 0.
-    pub(super) number: u32,
-    /// Handles to it.
-    pub(super) handles: u32,
-    /// The other side has ended it.
-    pub(super) received: bool,
-    /// We have ended it.
-    pub(super) sent: bool,
-    /// Counts among those that are open.
-    pub(super) counted: bool,
-    /// Nobody reads it.
-    pub(super) unread: bool,
-    /// It waits for room or the connection's window.
-    waiting: bool,
-    /// A 100 (Continue) has come.
-    pub(super) continued: bool,
-    /// The response to a HEAD has a length, but no body.
-    pub(super) is_head: bool,
-    /// Why it is over before its end.
-    pub(super) error: Option<Error>,
-    pub(super) window: i64,
-    pub(super) receive_window: i64,
-    /// Has come, and is not released.
-    held: u32,
-    /// Released, and not announced.
-    owed: u32,
-    /// What has to come still, by the head.
-    pub(super) left: Option<u64>,
-    pub(super) inbox: BytesMut,
-    pub(super) head: Option<Result<Head, TooLarge>>,
-    /// The head of the response has come.
-    pub(super) has_head: bool,
-    pub(super) trailers: Option<Head>,
-    /// A request that has to wait for others to end, and whether it has no body.
-    pub(super) unsent: Option<Box<(Vec<u8>, bool)>>,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-}
-
-/// The head is larger than allowed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TooLarge;
-
-impl Slot {
-    fn new(number: u32, window: i64, limits: &Limits) -> Self {
-        Self {
-            number,
-            handles: 0,
-            received: false,
-            sent: false,
-            counted: false,
-            unread: false,
-            waiting: false,
-            continued: false,
-            is_head: false,
-            error: None,
-            window,
-            receive_window: i64::from(limits.stream_window),
-            held: 0,
-            owed: 0,
-            left: None,
-            inbox: BytesMut::new(),
-            head: None,
-            has_head: false,
-            trailers: None,
-            unsent: None,
-            reader: None,
-            writer: None,
-        }
-    }
-
-    pub(super) fn wake_reader(&mut self) {
-        if let Some(waker) = self.reader.take() {
-            waker.wake();
-        }
-    }
-
-    pub(super) fn wake(&mut self) {
-        self.wake_reader();
-        if let Some(waker) = self.writer.take() {
-            waker.wake();
-        }
-    }
-
-    /// The head of the response has come.
-    pub(super) fn answered(&self) -> bool {
-        self.has_head
-    }
-
-    fn is_over(&self) -> bool {
-        self.error.is_some() || (self.received && self.sent)
-    }
-}
-
-/// Keeps who is to be woken.
-pub(super) fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
 }
 
 impl Core {
@@ -222,6 +120,7 @@ impl Core {
             numbers: Vec::new(),
             open: 0,
             waiting: Vec::new(),
+            served: Vec::new(),
             next: 1,
             last: 0,
             ended: Recent::default(),
@@ -232,6 +131,7 @@ impl Core {
             gone: None,
             offences: 0,
             empty: 0,
+            told: false,
             pinged: false,
             driver: None,
             driving: false,
@@ -241,7 +141,7 @@ impl Core {
 
     /// Says what we allow. The window of the connection begins at its default (RFC 9113, section 6.9.2).
     pub(super) fn greet(&mut self, settings: &[(u16, u32)]) {
-        let out = self.out.control();
+        let out = self.out.data();
         frame::put_settings(out, settings);
         let more = self.limits.connection_window.saturating_sub(frame::WINDOW);
         if more > 0 {
@@ -262,6 +162,14 @@ impl Core {
         self.driving = false;
     }
 
+    /// What comes has to wait until something has been written. To the app that is only so for what it has asked for: it may
+    /// not read before its responses are read, and what it gets is bounded elsewhere ([`SendRequest::is_congested`]).
+    ///
+    /// [`SendRequest::is_congested`]: super::client::SendRequest::is_congested
+    pub(super) fn is_held_back(&self) -> bool {
+        self.out.is_flooded() || (self.role == Role::Server && self.out.is_full())
+    }
+
     /// Something has been put into `out`, or the connection may be over.
     pub(super) fn wake_driver(&mut self) {
         if !self.driving
@@ -276,7 +184,8 @@ impl Core {
         if self.window <= 0 || !self.out.has_room() {
             return;
         }
-        for key in std::mem::take(&mut self.waiting) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for key in waiting.into_iter().chain(std::mem::take(&mut self.served)) {
             if let Some(slot) = self.slots.get_mut(key)
                 && std::mem::take(&mut slot.waiting)
                 && let Some(writer) = slot.writer.take()
@@ -341,6 +250,10 @@ impl Core {
 
     pub(super) fn remove(&mut self, key: Key) {
         let slot = self.slots.remove(key);
+        if slot.waiting {
+            self.waiting.retain(|&waiting| waiting != key);
+            self.served.retain(|&waiting| waiting != key);
+        }
         if let Ok(at) = self.numbers.binary_search_by_key(&slot.number, |&(number, _)| number) {
             self.numbers.remove(at);
         }
@@ -355,6 +268,8 @@ impl Core {
         self.slots = Slab::new();
         self.numbers = Vec::new();
         self.waiting = Vec::new();
+        self.served = Vec::new();
+        self.wake_driver();
     }
 
     /// Ends a stream before its end.
@@ -414,12 +329,12 @@ impl Core {
         error
     }
 
-    /// Says the last GOAWAY.
+    /// Says the last GOAWAY; another one if something goes wrong after it.
     pub(super) fn close(&mut self, reason: Reason) {
-        if self.closing.is_none() {
+        if self.closing.is_none_or(|said| said == Reason::NO_ERROR && reason != said) {
             self.closing = Some(reason);
             // A server's client needs to know what it may repeat; a client's server has opened nothing.
-            frame::put_goaway(self.out.control(), self.last, reason);
+            frame::put_goaway(self.out.data(), self.last, reason);
             self.wake_driver();
         }
     }
@@ -428,161 +343,5 @@ impl Core {
         let error = Error::Gone(error.kind());
         self.fail(error);
         error
-    }
-
-    // Receiving.
-
-    /// Counts what has come on the connection; false when that is more than allowed.
-    pub(super) fn receives(&mut self, len: usize) -> bool {
-        self.receive_window -= i64::try_from(len).unwrap_or(i64::MAX);
-        self.receive_window >= 0
-    }
-
-    /// Counts what has come on a stream.
-    pub(super) fn hold(&mut self, key: Key, len: u32) {
-        self.slots[key].held += len;
-    }
-
-    /// So much of what has come on a stream has been passed on: it may go on with as much.
-    pub(super) fn release(&mut self, key: Key, len: u32) {
-        let slot = &mut self.slots[key];
-        let len = len.min(slot.held);
-        slot.held -= len;
-        slot.owed += len;
-        if !slot.received && slot.error.is_none() && slot.owed >= self.limits.stream_window / 4 {
-            let owed = std::mem::take(&mut slot.owed);
-            slot.receive_window += i64::from(owed);
-            let number = slot.number;
-            frame::put_number(self.out.control(), kind::WINDOW_UPDATE, number, owed);
-            self.wake_driver();
-        }
-        self.release_connection(len);
-    }
-
-    pub(super) fn release_connection(&mut self, len: u32) {
-        self.owed += len;
-        if self.owed >= self.limits.connection_window / 2 && self.gone.is_none() {
-            let owed = std::mem::take(&mut self.owed);
-            self.receive_window += i64::from(owed);
-            frame::put_number(self.out.control(), kind::WINDOW_UPDATE, 0, owed);
-            self.wake_driver();
-        }
-    }
-
-    /// Nobody reads a stream any more: what comes on it still has to be counted.
-    pub(super) fn forget(&mut self, key: Key) {
-        let slot = &mut self.slots[key];
-        slot.unread = true;
-        slot.inbox = BytesMut::new();
-        slot.reader = None;
-        let held = std::mem::take(&mut slot.held);
-        self.release_connection(held);
-    }
-
-    // Sending.
-
-    /// How many bytes may be sent on a stream now; pending when none.
-    pub(super) fn poll_room(&mut self, key: Key, cx: &Context<'_>) -> Poll<Result<usize, Error>> {
-        let slot = &mut self.slots[key];
-        if let Some(error) = slot.error {
-            return Poll::Ready(Err(error));
-        }
-        let room = self.window.min(slot.window);
-        if room > 0 && self.out.has_room() && slot.number > 0 {
-            let room = usize::try_from(room).unwrap_or(0).min(self.out.room());
-            return Poll::Ready(Ok(room));
-        }
-        register(&mut slot.writer, cx);
-        if slot.window > 0 && slot.number > 0 && !std::mem::replace(&mut slot.waiting, true) {
-            self.waiting.push(key);
-        }
-        Poll::Pending
-    }
-
-    /// Sends a part of a body for which there is room.
-    pub(super) fn send_data(&mut self, key: Key, data: &[u8], end: bool) {
-        let slot = &mut self.slots[key];
-        if slot.error.is_some() || slot.sent || slot.number == 0 {
-            return;
-        }
-        let len = i64::try_from(data.len()).unwrap_or(i64::MAX);
-        slot.window -= len;
-        self.window -= len;
-        let (number, out) = (slot.number, self.out.data());
-        let (whole, last) = data.split_at(data.len().saturating_sub(1) / PAYLOAD_MAX * PAYLOAD_MAX);
-        for piece in whole.chunks(PAYLOAD_MAX) {
-            frame::put(out, kind::DATA, 0, number, piece);
-        }
-        if end || !last.is_empty() {
-            frame::put(out, kind::DATA, if end { flag::END_STREAM } else { 0 }, number, last);
-        }
-        self.has_sent(key, end);
-    }
-
-    /// Sends a head, or trailers.
-    pub(super) fn send_head(
-        &mut self,
-        key: Key,
-        end: bool,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Error> {
-        let slot = &self.slots[key];
-        if let Some(error) = slot.error {
-            return Err(error);
-        }
-        // As for data: there is nothing behind an end, and nothing before a request.
-        if slot.sent || slot.number == 0 {
-            return Ok(());
-        }
-        let number = slot.number;
-        let out = self.out.data();
-        let start = out.len();
-        frame::put_head(out, 0, kind::HEADERS, 0, 0);
-        self.encoder.begin(out);
-        write(out);
-        frame::finish_headers(out, start, number, end);
-        self.has_sent(key, end);
-        Ok(())
-    }
-
-    pub(super) fn has_sent(&mut self, key: Key, end: bool) {
-        self.wake_driver();
-        if end {
-            self.slots[key].sent = true;
-            self.settle(key);
-        }
-    }
-
-    /// The other side allows more, on a stream or on all of them; false when that is more than there can be.
-    pub(super) fn widen(&mut self, key: Option<Key>, by: u32) -> bool {
-        let window = match key {
-            None => &mut self.window,
-            Some(key) => &mut self.slots[key].window,
-        };
-        *window += i64::from(by);
-        if *window > WINDOW_MAX {
-            return false;
-        }
-        match key {
-            None => self.wake_waiting(),
-            Some(key) => {
-                if let Some(writer) = self.slots[key].writer.take() {
-                    writer.wake();
-                }
-            }
-        }
-        true
-    }
-
-    /// Takes out what has come of a body.
-    pub(super) fn take_data(&mut self, key: Key) -> Option<Bytes> {
-        let inbox = &mut self.slots[key].inbox;
-        let taken = if inbox.len() <= PIECE { std::mem::take(inbox) } else { inbox.split_to(PIECE) };
-        (!taken.is_empty()).then(|| taken.freeze())
-    }
-
-    /// A new list for the fields of a head.
-    pub(super) fn fields(&self) -> Fields {
-        Fields::new(self.limits.head)
     }
 }

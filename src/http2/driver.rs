@@ -31,6 +31,13 @@ pub(super) struct Driver<T> {
     held: bool,
 }
 
+impl<T> Drop for Driver<T> {
+    /// Handles may live on, in tasks of their own: nobody will ever move them again.
+    fn drop(&mut self) {
+        self.core.borrow_mut().fail(Error::Gone(io::ErrorKind::BrokenPipe));
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// `preface`: it has to come first.
     pub(super) fn new(io: T, core: Core, preface: bool) -> Self {
@@ -49,7 +56,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 if let Some(error) = core.gone {
                     return Poll::Ready(if self.eof { Ok(()) } else { Err(error) });
                 }
-                if core.out.is_flooded() {
+                if core.is_held_back() {
                     self.held = true;
                     return Poll::Pending;
                 }

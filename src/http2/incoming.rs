@@ -9,6 +9,9 @@ use super::reason::{Error, Reason};
 /// Frames that carry nothing and end nothing, one after the other, before that is an attack.
 const EMPTY_MAX: u32 = 1000;
 
+/// Offences that may come together, before anybody has a look at them.
+const OFFENCES_MAX: u32 = 1000;
+
 /// A head whose end has not come yet.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -38,6 +41,9 @@ impl Core {
                 return Err(self.breach(reason));
             }
             at = start + head.len;
+            if self.offences > OFFENCES_MAX {
+                return Err(self.breach(Reason::ENHANCE_YOUR_CALM));
+            }
         }
         Ok(at)
     }
@@ -148,7 +154,7 @@ impl Core {
 
     /// The other side did on a stream what it may not do.
     fn stream_breach(&mut self, key: Key, reason: Reason) {
-        self.offences += 1;
+        self.offend();
         self.reset(key, reason, Error::Breach(reason));
     }
 
@@ -215,7 +221,7 @@ impl Core {
         self.last = number;
         if self.open >= self.limits.streams {
             self.ended.push(number);
-            frame::put_number(self.out.control(), kind::RST_STREAM, number, Reason::REFUSED_STREAM.0);
+            frame::put_number(self.out.answer(), kind::RST_STREAM, number, Reason::REFUSED_STREAM.0);
             return;
         }
         let head = if fields.are_too_large() { Err(TooLarge) } else { Ok(fields) };
@@ -223,9 +229,9 @@ impl Core {
             Err(TooLarge) => Err(TooLarge),
             Ok(Ok(head)) if !end || head.length().is_none_or(|length| length == 0) => Ok(head),
             Ok(_) => {
-                self.offences += 1;
+                self.offend();
                 self.ended.push(number);
-                frame::put_number(self.out.control(), kind::RST_STREAM, number, Reason::PROTOCOL_ERROR.0);
+                frame::put_number(self.out.answer(), kind::RST_STREAM, number, Reason::PROTOCOL_ERROR.0);
                 return;
             }
         };
@@ -245,6 +251,9 @@ impl Core {
         }
         if self.role == Role::Client && !slot.answered() {
             return self.response(key, end, fields);
+        }
+        if fields.are_too_large() {
+            return self.stream_breach(key, Reason::PROTOCOL_ERROR);
         }
         match head::Head::trailers(fields) {
             Ok(trailers) if end => {
@@ -274,6 +283,9 @@ impl Core {
         // Then the length is that of another response (section 8.1.1), whether this one ends here or with an empty frame.
         let bodyless = slot.is_head || status == 204 || status == 304;
         slot.left = head.length().map(|length| if bodyless { 0 } else { length });
+        if end && slot.left.is_some_and(|left| left > 0) {
+            return self.stream_breach(key, Reason::PROTOCOL_ERROR);
+        }
         slot.head = Some(Ok(head));
         slot.has_head = true;
         slot.wake_reader();
@@ -293,7 +305,7 @@ impl Core {
             slot.wake();
             if slot.handles == 0 {
                 // Nobody has even looked at it (CVE-2023-44487).
-                self.offences += 1;
+                self.offend();
             }
             self.settle(key);
         }
@@ -311,7 +323,7 @@ impl Core {
         for &[a, b, value @ ..] in settings {
             self.setting(u16::from_be_bytes([a, b]), u32::from_be_bytes(value))?;
         }
-        frame::put(self.out.control(), kind::SETTINGS, flag::ACK, 0, &[]);
+        frame::put(self.out.answer(), kind::SETTINGS, flag::ACK, 0, &[]);
         Ok(())
     }
 
@@ -357,9 +369,10 @@ impl Core {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
         if !head.has(flag::ACK) {
-            frame::put(self.out.control(), kind::PING, flag::ACK, 0, payload);
-        } else if payload == super::server::GOING {
-            self.has_heard();
+            frame::put(self.out.answer(), kind::PING, flag::ACK, 0, payload);
+        } else if self.told && payload == super::server::GOING {
+            // The client opens no more streams, so the last one is known.
+            self.close(Reason::NO_ERROR);
         } else {
             self.pinged = false;
         }

@@ -120,7 +120,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     pub fn graceful_shutdown(&mut self) {
         let mut core = self.driver.core.borrow_mut();
         if core.closing.is_none() {
-            let out = core.out.control();
+            core.told = true;
+            let out = core.out.data();
             frame::put_goaway(out, EVERYTHING, Reason::NO_ERROR);
             frame::put(out, kind::PING, 0, 0, GOING);
             core.wake_driver();
@@ -140,7 +141,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     pub fn ping(&mut self) {
         let mut core = self.driver.core.borrow_mut();
         core.pinged = true;
-        frame::put(core.out.control(), kind::PING, 0, 0, ALIVE);
+        frame::put(core.out.data(), kind::PING, 0, 0, ALIVE);
         core.wake_driver();
     }
 
@@ -160,14 +161,5 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// How often the client has done what costs more than it should, since the last call.
     pub fn take_offences(&mut self) -> u32 {
         std::mem::take(&mut self.driver.core.borrow_mut().offences)
-    }
-}
-
-impl Core {
-    /// The client knows that it is to go: it opens no more streams, so the last one is known.
-    pub(super) fn has_heard(&mut self) {
-        if self.role == Role::Server {
-            self.close(Reason::NO_ERROR);
-        }
     }
 }

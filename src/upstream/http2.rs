@@ -251,7 +251,7 @@ impl Mux {
         let conns = self.conns.borrow();
         let has_room = |conn: &&Rc<Conn>| {
             let max = usize::try_from(conn.sender.streams_max()).unwrap_or(STREAMS);
-            conn.streams.get() < STREAMS.min(max).max(1)
+            conn.streams.get() < STREAMS.min(max).max(1) && !conn.sender.is_congested()
         };
         let conn = Rc::clone(conns.iter().find(has_room)?);
         let streams = conn.streams.get();

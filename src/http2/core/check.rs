@@ -22,7 +22,10 @@ impl Core {
                 slot.handles > 0 || (self.role == Role::Server && !slot.is_over()) || self.gone.is_some()
             );
             assert!(!(slot.counted && slot.is_over()) || self.gone.is_some(), "slot {key} is over");
-            assert!(!slot.waiting || self.waiting.contains(&key), "slot {key} waits where nobody looks");
+            assert!(
+                !slot.waiting || self.waiting.contains(&key) || self.served.contains(&key),
+                "slot {key} waits where nobody looks"
+            );
             assert!(slot.inbox.len() <= slot.held as usize, "slot {key} has more than it holds");
         }
         self.check_windows();
