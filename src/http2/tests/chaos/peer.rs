@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::super::script::{block, put, put_number, put_settings};
 use crate::http2::core::Role;
-use crate::http2::frame::{WINDOW_MAX, flag, kind};
+use crate::http2::frame::{WINDOW_MAX, flag, kind, setting};
 use crate::http2::server::GOING;
 
 /// What he may say.
@@ -79,10 +79,13 @@ const HEADS: &[&[(&str, &str)]] = &[
 /// How many of them are requests.
 const REQUESTS: usize = 4;
 
+/// From here on there is no such stream.
+const ODD: u8 = 253;
+
 /// The number of a stream that there has been, nearly always.
 fn number(at: u8, opened: u32) -> u32 {
     match at {
-        253 => opened * 2 + 1,
+        ODD => opened * 2 + 1,
         254 => 0,
         255 => 2,
         _ => u32::from(at) % opened.max(1) * 2 + 1,
@@ -103,6 +106,14 @@ fn head(number: u32, fields: usize, end: bool, split: Option<usize>) -> Vec<u8> 
 }
 
 impl Peer {
+    /// It is about a stream.
+    pub(super) fn has_stream(&self) -> bool {
+        matches!(
+            self,
+            Self::Head { .. } | Self::Data { .. } | Self::Update { at: Some(_), .. } | Self::Reset { .. }
+        )
+    }
+
     /// On the wire, when the client has opened so many streams.
     pub(super) fn bytes(&self, opened: u32) -> Vec<u8> {
         match *self {
@@ -138,33 +149,54 @@ fn split() -> impl Strategy<Value = Option<usize>> {
     option::weighted(0.2, 0..10_usize)
 }
 
-fn settings() -> impl Strategy<Value = Peer> {
-    let value = prop_oneof![
-        8 => select(vec![0, 1, 2, 100, 16_384, 65_535, 100_000]),
-        1 => select(vec![u32::MAX >> 1, 1 << 31, u32::MAX]),
-    ];
-    vec((1..9_u16, value), 0..4).prop_map(Peer::Settings)
-}
-
-pub(super) fn peer(role: Role) -> impl Strategy<Value = Peer> {
-    let code = || 0..15_u32;
-    // An app opens nothing.
-    let heads = if role == Role::Server { REQUESTS } else { HEADS.len() };
-    let by = prop_oneof![10 => 1..100_000_u32, 1 => select(vec![0, WINDOW_MAX as u32, u32::MAX])];
+/// What does not end the connection, unless it comes for a stream that is over.
+fn polite(role: Role) -> impl Strategy<Value = Peer> {
+    // Whatever comes behind the head of a request is trailers, or one too many.
+    let (open, head) = if role == Role::Server { (10, 2) } else { (1, 12) };
+    let at = || 0..ODD;
+    let setting = (
+        select(vec![
+            setting::HEADER_TABLE_SIZE,
+            setting::MAX_CONCURRENT_STREAMS,
+            setting::INITIAL_WINDOW_SIZE,
+        ]),
+        select(vec![0, 1, 2, 100, 16_384, 65_535, 100_000]),
+    );
     let len = prop_oneof![select(vec![0, 1, 5_000, 10_000, 16_000]), 0..16_000_usize];
     prop_oneof![
-        8 => (0..heads, any::<bool>(), split()).prop_map(|(fields, end, split)| Peer::Open { fields, end, split }),
-        8 => (any::<u8>(), 0..HEADS.len(), any::<bool>(), split())
+        open => (0..REQUESTS, any::<bool>(), split())
+            .prop_map(|(fields, end, split)| Peer::Open { fields, end, split }),
+        head => (at(), 0..HEADS.len(), any::<bool>(), split())
             .prop_map(|(at, fields, end, split)| Peer::Head { at, fields, end, split }),
-        20 => (any::<u8>(), len, option::weighted(0.2, any::<u8>()), proptest::bool::weighted(0.2))
+        20 => (at(), len, option::weighted(0.2, any::<u8>()), proptest::bool::weighted(0.2))
             .prop_map(|(at, len, pad, end)| Peer::Data { at, len, pad, end }),
-        8 => (option::of(any::<u8>()), by).prop_map(|(at, by)| Peer::Update { at, by }),
-        4 => (any::<u8>(), code()).prop_map(|(at, code)| Peer::Reset { at, code }),
-        4 => settings(),
+        8 => (option::of(at()), 1..100_000_u32).prop_map(|(at, by)| Peer::Update { at, by }),
+        4 => (at(), 0..15_u32).prop_map(|(at, code)| Peer::Reset { at, code }),
+        4 => vec(setting, 0..4).prop_map(Peer::Settings),
         2 => any::<(bool, bool)>().prop_map(|(ack, going)| Peer::Ping { ack, going }),
-        1 => (any::<u8>(), code()).prop_map(|(last, code)| Peer::Away { last, code }),
-        1 => (0..12_u8, any::<u8>(), any::<u8>(), vec(any::<u8>(), 0..40))
+        1 => (at(), 0..15_u32).prop_map(|(last, code)| Peer::Away { last, code }),
+    ]
+}
+
+/// What may end it.
+fn rude() -> impl Strategy<Value = Peer> {
+    let any_at = || any::<u8>();
+    let values = select(vec![0, 1, 2, u32::MAX >> 1, 1 << 31, u32::MAX]);
+    prop_oneof![
+        2 => (0..12_u8, any::<u8>(), any_at(), vec(any::<u8>(), 0..40))
             .prop_map(|(kind, flags, at, payload)| Peer::Any { kind, flags, at, payload }),
         1 => vec(any::<u8>(), 1..30).prop_map(Peer::Bytes),
+        2 => vec((1..9_u16, values), 1..3).prop_map(Peer::Settings),
+        2 => (option::of(any_at()), select(vec![0, WINDOW_MAX as u32, u32::MAX]))
+            .prop_map(|(at, by)| Peer::Update { at, by }),
+        2 => (ODD..=255, 0..HEADS.len(), any::<bool>(), split())
+            .prop_map(|(at, fields, end, split)| Peer::Head { at, fields, end, split }),
+        1 => (ODD..=255, 0..20_000_usize)
+            .prop_map(|(at, len)| Peer::Data { at, len, pad: None, end: false }),
     ]
+}
+
+/// One is polite most of the time: what follows upon the end of the connection is soon told.
+pub(super) fn peer(role: Role) -> impl Strategy<Value = Peer> {
+    prop_oneof![60 => polite(role), 1 => rude()]
 }
