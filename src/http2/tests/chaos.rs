@@ -12,7 +12,7 @@ use http::Response;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::script::{Frame, Script, frames_of, greeting, put_settings, turn};
+use super::script::{Frame, Script, frames_of, greeting, put, put_settings, turn};
 use super::support::{HEAD_MAX, one_trailer, request};
 use crate::http2::core::{Core, Role};
 use crate::http2::frame::{PAYLOAD_MAX, PREFACE, WINDOW, flag, kind};
@@ -305,11 +305,16 @@ proptest! {
     fn bytes_that_mean_nothing(
         server: bool,
         greeted: bool,
+        frames in vec((0..12_u8, any::<u8>(), 0..4_u32, vec(any::<u8>(), 0..40)), 0..4),
         bytes in vec(any::<u8>(), 0..200),
         cuts in steps::cuts(),
     ) {
         let role = if server { Role::Server } else { Role::Client };
         let mut world = World::new(role, 65_535, cuts, greeted);
+        // Those can be taken apart, at least.
+        for (kind, flags, stream, payload) in frames {
+            world.feed(&put(kind, flags, stream, &payload));
+        }
         world.feed(&bytes);
         world.turn();
         world.check();

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use tokio::io::duplex;
 use tokio::task::spawn_local;
 
-use super::script::{POST, Script, block, greeting, put, turn};
+use super::script::{Frame, POST, Script, block, greeting, put, turn};
 use super::support::{HEAD_MAX, h2_client, h2_read, local, one_trailer, pattern, request, serve};
 use crate::http2::frame::{flag, kind};
 use crate::http2::server::{Accepted, Connection};
@@ -242,11 +242,16 @@ impl Scripted {
 
     /// What we say to these bytes: kind, stream and the first number of each frame.
     fn hears(&mut self, bytes: &[u8]) -> Vec<(u8, u32, u32)> {
+        self.answers(bytes).iter().map(|frame| (frame.kind, frame.stream, frame.number())).collect()
+    }
+
+    /// The same, and all of it.
+    fn answers(&mut self, bytes: &[u8]) -> Vec<Frame> {
         self.script.feed(bytes);
         let cx = &mut Context::from_waker(Waker::noop());
         self.over = turn(&mut self.connection, cx, |new| self.accepted.push(new));
         self.connection.driver.core.borrow().check();
-        self.script.frames().iter().map(|frame| (frame.kind, frame.stream, frame.number())).collect()
+        self.script.frames()
     }
 }
 
