@@ -301,3 +301,24 @@ fn the_last_stream_of_a_client_that_goes() {
     assert_eq!(client.hears(&[])[1..], [(kind::RST_STREAM, 1, Reason::NO_ERROR.0)]);
     assert_eq!(client.over, Poll::Ready(Ok(())));
 }
+
+/// Guards: a client that has been told to go, and does what it may not do, hears so.
+#[test]
+fn a_connection_that_ends_well_may_end_badly() {
+    for cut in [true, false] {
+        let mut client = Scripted::new(10);
+        client.connection.graceful_shutdown();
+        let pong = put(kind::PING, flag::ACK, 0, crate::http2::server::GOING);
+        client.hears(&[open(1), pong].concat());
+        let (reason, bytes) = if cut {
+            client.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            (Reason::ENHANCE_YOUR_CALM, Vec::new())
+        } else {
+            (Reason::PROTOCOL_ERROR, put(kind::PING, 0, 1, b"anything"))
+        };
+        let said = client.answers(&bytes);
+        assert_eq!(said.len(), 1);
+        assert_eq!((said[0].kind, &said[0].payload[4..]), (kind::GOAWAY, &reason.0.to_be_bytes()[..]));
+        assert_eq!(client.over, Poll::Ready(Err(Error::Breach(reason))));
+    }
+}
