@@ -252,11 +252,10 @@ impl Core {
         if self.role == Role::Client && !slot.answered() {
             return self.response(key, end, fields);
         }
-        if fields.are_too_large() {
-            return self.stream_breach(key, Reason::PROTOCOL_ERROR);
-        }
+        // Some of them are not better than none: what is beyond the limit has not been kept.
+        let whole = !fields.are_too_large();
         match head::Head::trailers(fields) {
-            Ok(trailers) if end => {
+            Ok(trailers) if end && whole => {
                 self.slots[key].trailers = Some(trailers);
                 self.end(key);
             }

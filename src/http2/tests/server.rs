@@ -12,7 +12,7 @@ use tokio::task::spawn_local;
 
 use super::script::{Frame, POST, Script, block, greeting, put, turn};
 use super::support::{HEAD_MAX, h2_client, h2_read, local, one_trailer, pattern, request, serve};
-use crate::http2::frame::{flag, kind};
+use crate::http2::frame::{self, flag, kind};
 use crate::http2::server::{Accepted, Connection};
 use crate::http2::{Error, Reason};
 
@@ -321,4 +321,19 @@ fn a_connection_that_ends_well_may_end_badly() {
         assert_eq!((said[0].kind, &said[0].payload[4..]), (kind::GOAWAY, &reason.0.to_be_bytes()[..]));
         assert_eq!(client.over, Poll::Ready(Err(Error::Breach(reason))));
     }
+}
+
+/// Guards: trailers arrive whole or not at all.
+#[test]
+fn trailers_that_are_too_large() {
+    let mut client = Scripted::new(10);
+    client.hears(&open(1));
+    let large = "x".repeat(HEAD_MAX);
+    let mut trailers = vec![0; frame::HEAD];
+    trailers.extend(block(&[("x-first", "here"), ("x-large", &large), ("x-last", "here")]));
+    frame::finish_headers(&mut trailers, 0, 1, true);
+    assert_eq!(client.hears(&trailers), [(kind::RST_STREAM, 1, Reason::PROTOCOL_ERROR.0)]);
+    let body = &mut client.accepted[0].body;
+    let error = Error::Breach(Reason::PROTOCOL_ERROR);
+    assert_eq!(body.poll_data(&Context::from_waker(Waker::noop())), Poll::Ready(Some(Err(error))));
 }
