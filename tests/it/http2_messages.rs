@@ -4,6 +4,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::support::frames::{
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM,
+};
 use crate::support::http2::{self, Call, Http2App, Http2Client, answer, post};
 use crate::support::{App, Ebb, within};
 
@@ -273,6 +276,29 @@ async fn trailers() {
         let reply = answer(response).await.unwrap();
         assert_eq!((&*reply.body, reply.trailers), (body.as_bytes(), Some(fields("2"))));
     }
+}
+
+/// Guards: trailers that are larger than allowed end their stream: what is left of them isn't passed on as if it were all.
+#[tokio::test]
+async fn trailers_that_are_too_large() {
+    let ebb = Ebb::start_at(Http2App::echo().await, &[]).await;
+    let mut client = Frames::connect(ebb.addr()).await;
+    client.send(HEADERS, END_HEADERS, 1, &frames::head("POST", "/", &[])).await;
+    client.send(DATA, 0, 1, b"body").await;
+    let large = "x".repeat(16_000);
+    let field = |name, value: &str| {
+        let mut block = Vec::new();
+        frames::field(&mut block, name, value);
+        block
+    };
+    client.send(HEADERS, END_STREAM, 1, &field("a", &large)).await;
+    for name in ["b", "c", "d", "e"] {
+        client.send(CONTINUATION, 0, 1, &field(name, &large)).await;
+    }
+    client.send(CONTINUATION, END_HEADERS, 1, &field("grpc-status", "13")).await;
+    let over = |frame: &frames::Frame| frame.kind == RST_STREAM || frame.flags & END_STREAM != 0;
+    let end = client.until("the stream's end", |frame| frame.stream == 1 && over(frame)).await;
+    assert_eq!(end.kind, RST_STREAM, "{} bytes taken for all", end.payload.len());
 }
 
 /// Guards: trailers of an HTTP/1.1 app, which may name anything.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use h2::Reason;
 use tokio::net::TcpListener;
 
-use crate::support::frames::{self, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, OK, RST_STREAM};
+use crate::support::frames::{
+    self, ACK, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, OK, PING, RST_STREAM, SETTINGS,
+};
 use crate::support::http2::{self, Http2App, Http2Client, answer, post};
 use crate::support::{Client, Ebb, within};
 
@@ -143,6 +145,40 @@ async fn what_a_goaway_includes_is_not_sent_again() {
     assert_eq!((second.status, second.field("ebb-error")), (502, "upstream-reset"));
     let again = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await;
     assert!(again.is_err(), "it was sent again");
+}
+
+/// Guards: a request that waits until the app allows a stream ends as it does without waiting, though its end comes
+/// meanwhile and is nothing but an empty frame, or trailers.
+#[tokio::test]
+async fn a_request_that_has_to_wait_keeps_its_end() {
+    for trailers in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ebb = Ebb::start_at(listener.local_addr().unwrap(), &["--workers", "1"]).await;
+        let mut client = Frames::connect(ebb.addr()).await;
+        client.send(HEADERS, END_HEADERS, 1, &frames::head("POST", "/", &[])).await;
+        // No streams at first.
+        let mut app = Frames::accept_with(&listener, &[(3, 0)]).await;
+        app.until("ebb to have our settings", |frame| frame.kind == SETTINGS && frame.flags & ACK != 0).await;
+        if trailers {
+            let mut block = Vec::new();
+            frames::field(&mut block, "x-sum", "1");
+            client.send(HEADERS, END_HEADERS | END_STREAM, 1, &block).await;
+        } else {
+            client.send(DATA, END_STREAM, 1, &[]).await;
+        }
+        // ebb has seen the end when it answers what comes after it.
+        client.send(PING, 0, 0, &[1; 8]).await;
+        client.until("the end to be seen", |frame| frame.kind == PING).await;
+        app.settings(&[(3, 9)]).await;
+        let head = app.until("the request", |frame| frame.kind == HEADERS).await;
+        assert_eq!(head.stream, 1, "a head on no stream");
+        if head.flags & END_STREAM == 0 {
+            let end = app.until("its end", |frame| frame.stream == 1 && frame.flags & END_STREAM != 0).await;
+            assert_eq!(end.kind, if trailers { HEADERS } else { DATA });
+        } else {
+            assert!(!trailers, "trailers are lost");
+        }
+    }
 }
 
 /// Guards: idle connections that the app has closed are not used, however many there are.

@@ -5,6 +5,7 @@ use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response};
 
+use crate::support::frames::{self, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM};
 use crate::support::http2::{Http2Client, write};
 use crate::support::{App, CLOSE, Ebb, End, Exchange, Frame, SWITCHING, TEXT, within};
 
@@ -61,6 +62,19 @@ async fn open(app: &mut App, client: &mut Http2Client) -> (Socket, Exchange, Res
     let response = within("the response", response).await.unwrap();
     let (head, incoming) = response.into_parts();
     (Socket { incoming, outgoing, read: Vec::new() }, exchange, Response::from_parts(head, ()))
+}
+
+/// The same for a client that decides on every frame, on stream 1.
+async fn open_raw(app: &mut App, ebb: &Ebb) -> (Frames, Exchange) {
+    let mut client = Frames::connect(ebb.addr()).await;
+    let mut block = Vec::new();
+    frames::field(&mut block, ":protocol", "websocket");
+    block.extend(frames::head("CONNECT", "/chat", &[("sec-websocket-version", "13")]));
+    client.send(HEADERS, END_HEADERS, 1, &block).await;
+    let mut exchange = app.request().await;
+    exchange.wire.send(SWITCHING).await.unwrap();
+    client.frame(HEADERS, 1).await;
+    (client, exchange)
 }
 
 /// Guards: the upgrade that the app sees, the head that the client sees, bytes both ways, and the ends of both.
@@ -169,4 +183,29 @@ async fn last_words_before_a_reset_reach_the_client() {
         ebb.unfreeze();
         socket.expect(words).await;
     }
+}
+
+/// Guards: a WebSocket hears of the end of its client's connection, though it goes on in a task of its own.
+#[tokio::test]
+async fn a_dead_client_has_no_websocket() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, &["--upstream-protocol", "http1", "--http2-keepalive", "200ms"]).await;
+    let (mut dead, mut exchange) = open_raw(&mut app, &ebb).await;
+    // It answers no ping.
+    dead.rest().await;
+    ebb.until_metric(&["ebb_connections{", "websocket"], 0.0).await;
+    within("the app to hear of it", exchange.wire.rest()).await;
+}
+
+/// Guards: a connection is idle when its last WebSocket is over, whoever ends it last.
+#[tokio::test]
+async fn after_a_websocket_a_connection_is_idle() {
+    let mut app = App::scripted();
+    let ebb = Ebb::start_with(&app, &["--upstream-protocol", "http1", "--idle-timeout", "300ms"]).await;
+    let (mut client, exchange) = open_raw(&mut app, &ebb).await;
+    drop(exchange);
+    let over = |frame: &frames::Frame| frame.flags & END_STREAM != 0 || frame.kind == RST_STREAM;
+    client.until("the app's end", |frame| frame.stream == 1 && over(frame)).await;
+    client.send(DATA, END_STREAM, 1, &[]).await;
+    client.until("to be told to go", |frame| frame.kind == GOAWAY).await;
 }

@@ -29,6 +29,7 @@ mod http2_errors;
 mod http2_floods;
 mod http2_flow;
 mod http2_messages;
+mod http2_pressure;
 mod http2_resets;
 mod http2_sniff;
 mod http2_upstream;

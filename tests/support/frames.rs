@@ -77,13 +77,8 @@ impl Frames {
     /// The same with these settings.
     pub(crate) async fn connect_with(addr: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let mut frames = Self::silent(addr).await;
-        let mut payload = Vec::new();
-        for (name, value) in settings {
-            payload.extend_from_slice(&name.to_be_bytes());
-            payload.extend_from_slice(&value.to_be_bytes());
-        }
         frames.raw(PREFACE).await;
-        frames.send(SETTINGS, 0, 0, &payload).await;
+        frames.settings(settings).await;
         frames.until("ebb's settings", |frame| frame.kind == SETTINGS && frame.flags & ACK == 0).await;
         frames.send(SETTINGS, ACK, 0, &[]).await;
         frames.until("an answer to ours", |frame| frame.kind == SETTINGS && frame.flags & ACK != 0).await;
@@ -92,6 +87,11 @@ impl Frames {
 
     /// The app's end of a connection: takes the preface and exchanges settings.
     pub(crate) async fn accept(listener: &TcpListener) -> Self {
+        Self::accept_with(listener, &[]).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn accept_with(listener: &TcpListener, settings: &[(u16, u32)]) -> Self {
         let (tcp, _) = within("ebb to connect", listener.accept()).await.expect("to accept");
         let mut frames = Self::over(tcp);
         while frames.unused.len() < PREFACE.len() {
@@ -99,8 +99,18 @@ impl Frames {
         }
         assert!(frames.unused.starts_with(PREFACE), "no preface: {:?}", frames.unused);
         frames.unused.drain(..PREFACE.len());
-        frames.send(SETTINGS, 0, 0, &[]).await;
+        frames.settings(settings).await;
         frames
+    }
+
+    /// Sends these settings.
+    pub(crate) async fn settings(&mut self, settings: &[(u16, u32)]) {
+        let mut payload = Vec::new();
+        for (name, value) in settings {
+            payload.extend_from_slice(&name.to_be_bytes());
+            payload.extend_from_slice(&value.to_be_bytes());
+        }
+        self.send(SETTINGS, 0, 0, &payload).await;
     }
 
     /// Sends bytes as they are.
