@@ -158,7 +158,7 @@ pub async fn accept_until_draining(
     if orders.plan.is_some_and(|plan| plan.steered) {
         empty(&listener, take).await;
     } else {
-        empty_at_once(&listener, take);
+        empty_at_once(&listener, take).await;
     }
 }
 
@@ -183,12 +183,14 @@ async fn empty(listener: &Listener, mut take: impl FnMut(TcpStream, SocketAddr, 
 
 /// The fallback where SYNs can't be steered: under load new connections come as fast as they are taken, so
 /// this stops at the first empty queue (or after as many as a queue can hold).
-fn empty_at_once(listener: &Listener, mut take: impl FnMut(TcpStream, SocketAddr, bool)) {
+async fn empty_at_once(listener: &Listener, mut take: impl FnMut(TcpStream, SocketAddr, bool)) {
+    let last = Instant::now() + EMPTYING_MAX;
+    let mut backoff = BACKOFF.0;
     for _ in 0..BACKLOG {
         match listener.accept_now() {
             Ok((stream, peer)) => take(stream, peer, true),
-            Err(error) if is_of_one_connection(&error) => {}
-            _ => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || Instant::now() >= last => return,
+            Err(error) => backoff = back_off(&error, backoff).await,
         }
     }
 }

@@ -257,6 +257,8 @@ impl Session<'_> {
     fn ping(&mut self, now: Instant) -> bool {
         let member = &self.client.member;
         match self.pinged {
+            // Its answer may be here already.
+            Some(_) if self.connection.is_held_back() => false,
             Some(pinged) => {
                 let since = pinged.max(member.seat.heard.get());
                 now.duration_since(since) >= PONG.min(member.http2_keepalive() * PONG_INTERVALS)

@@ -314,7 +314,9 @@ impl Core {
         self.gone.get_or_insert(error);
         for (_, slot) in &mut self.slots {
             if !slot.is_over() {
-                slot.error = Some(error);
+                // What has never been sent may be sent elsewhere.
+                let unsent = slot.unsent.take().is_some();
+                slot.error = Some(if unsent { Error::Unprocessed(Reason::NO_ERROR) } else { error });
             }
             slot.wake();
         }

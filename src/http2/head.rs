@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::fields::{Field, Fields};
 use super::hpack::Encoder;
 
+/// An `http::HeaderMap` has no room for many more, and panics.
+pub(super) const FIELDS_MAX: usize = 20_000;
+
 /// The head breaks the rules of HTTP/2.
 #[derive(Debug)]
 pub(super) struct Malformed;
@@ -47,6 +50,9 @@ pub struct Head {
 
 impl Head {
     fn check(fields: Fields) -> Result<Self, Malformed> {
+        if fields.len() > FIELDS_MAX {
+            return Err(Malformed);
+        }
         let (mut pseudo, mut first, mut length) = (Pseudo::default(), 0, None);
         for (at, field) in fields.iter().enumerate() {
             if !field.value.iter().all(|&byte| VALUE[usize::from(byte)]) {

@@ -12,7 +12,7 @@ const ANSWERS: u32 = 1000;
 
 /// How much may wait in all before a client that reads nothing is not read from any more: responses without a body need no
 /// window.
-const FULL: usize = 4 * ROOM;
+const FULL: usize = 16 * ROOM;
 
 /// Frames in the order in which they are written.
 #[derive(Debug, Default)]

@@ -8,6 +8,9 @@ use super::hpack::Encoder;
 use crate::config::Forwarded;
 use crate::origin::Origin;
 
+/// The longest path in an `http::Uri` is a little longer.
+const PATH_MAX: usize = 60_000;
+
 /// A request that is plain.
 #[derive(Debug)]
 pub struct Plain<'a> {
@@ -39,7 +42,9 @@ impl<'a> Plain<'a> {
             && authority.iter().all(
                 |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b':'),
             );
-        if !method || !target || authority.iter().filter(|&&byte| byte == b':').count() > 1 {
+        // No more than the `http` crate's types have room for: it may have to be sent again.
+        let fits = head.path().len() <= PATH_MAX;
+        if !method || !target || !fits || authority.iter().filter(|&&byte| byte == b':').count() > 1 {
             return None;
         }
         let mut seen = Seen::default();

@@ -86,6 +86,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             let mut core = self.driver.core.borrow_mut();
             let key = core.queue.pop_front()?;
             let Some(head) = core.slots.get_mut(key).and_then(|slot| slot.head.take()) else { continue };
+            if core.gone.is_some() {
+                // Nobody would hear the answer.
+                core.settle(key);
+                continue;
+            }
             drop(core);
             let (body, respond) = handles(&self.driver.core, key);
             return Some(Accepted { head: head.map_err(|TooLarge| ()).ok(), body, respond });
@@ -149,6 +154,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     #[must_use]
     pub fn is_pinged(&self) -> bool {
         self.driver.core.borrow().pinged
+    }
+
+    /// Nothing is read, because too much waits to be written.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.driver.core.borrow().is_held_back()
     }
 
     /// Whether a stream is under way, or something of it has not been written.

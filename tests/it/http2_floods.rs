@@ -62,9 +62,15 @@ async fn rapid_reset() {
     ebb.until_metric(&["ebb_connections{", "http2"], 1.0).await;
 }
 
-/// Guards: requests that each reach the app before they are given up are bounded as well.
+/// Guards: requests that each reach the app before they are given up are bounded as well, with a body under way or not.
 #[tokio::test]
 async fn a_slower_reset_flood() {
+    slower_reset_flood(request).await;
+    slower_reset_flood(|stream| Frame::bytes(HEADERS, END_HEADERS, stream, &frames::head("POST", "/", &[])))
+        .await;
+}
+
+async fn slower_reset_flood(request: impl Fn(u32) -> Vec<u8>) {
     let mut app = Http2App::start().await;
     let ebb = Ebb::start_at(app.addr(), &["--workers", "1"]).await;
     let mut attacker = Frames::connect(ebb.addr()).await;

@@ -141,7 +141,7 @@ impl Conversation {
 }
 
 impl Conversation {
-    /// Whether the client has given up the request before there was a response.
+    /// Whether the client has given up the request, as long as there is no response.
     fn poll_unwanted(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         let Some(respond) = &mut self.respond else { return Poll::Pending };
         let reason = match ready!(respond.poll_error(cx)) {
@@ -167,11 +167,15 @@ impl Future for Conversation {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = &mut *self;
         loop {
+            // First: a request's body that breaks off with it would look like the client's mistake, and be answered.
+            if let Poll::Ready(outcome) = this.poll_unwanted(cx) {
+                return Poll::Ready(outcome);
+            }
             match &mut this.state {
                 State::Asking(asking) => {
                     let answer = match asking.poll(this.exchange.deadline_passed(), cx) {
                         Poll::Ready(answer) => answer,
-                        Poll::Pending => return this.poll_unwanted(cx),
+                        Poll::Pending => return Poll::Pending,
                     };
                     let sending = match answer {
                         Answer::Direct(head, body) => {
@@ -189,9 +193,7 @@ impl Future for Conversation {
                     }
                 }
                 State::Answering(answering) => {
-                    let Poll::Ready(Ok(response)) = Pin::new(answering).poll(cx) else {
-                        return this.poll_unwanted(cx);
-                    };
+                    let Ok(response) = ready!(Pin::new(answering).poll(cx));
                     match this.send_head(response) {
                         Some(sending) => this.state = State::Sending(sending),
                         None => return Poll::Ready(Outcome::Answered),

@@ -10,7 +10,7 @@ use super::Session;
 use super::conversation::Conversation;
 use crate::connection::http1;
 use crate::http2::server::Accepted;
-use crate::http2::{Head, Plain, Receiving};
+use crate::http2::{Head, Plain, Reason, Receiving};
 use crate::proxy::{self, Body, Form, Guard};
 use crate::telemetry::LogLine;
 use crate::upstream::{Direct, Incoming, NoAnswer, Repeated, Replay, RequestBody};
@@ -71,13 +71,14 @@ impl Asking {
                 Ok(answer) => Ok(answer),
                 Err(NoAnswer::Unprocessed(unsent)) => {
                     let (head, body) = *unsent;
-                    match (head.into_request(), self.guard.take()) {
-                        (Ok(mut request), Some(guard)) => {
+                    match head.into_request() {
+                        Ok(mut request) => {
+                            let Some(guard) = self.guard.take() else { return Poll::Pending };
                             request.extensions_mut().insert(Repeated);
                             return Poll::Ready(Answer::Again(request.map(|()| body.into_incoming()), guard));
                         }
-                        // A plain request is always a proper one.
-                        _ => return Poll::Pending,
+                        // A plain request is always a proper one; if not, the client may try again.
+                        Err(_) => Err(proxy::Error::Reset(Reason::REFUSED_STREAM)),
                     }
                 }
                 Err(NoAnswer::Failed(error)) => Err(error.into()),
