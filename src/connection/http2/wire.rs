@@ -1,8 +1,8 @@
-//! The client's socket as the `h2` crate sees it. That one never gives its socket back, so it stays here.
+//! The client's socket as the HTTP/2 connection sees it. How that ends is decided when the connection is gone, so the socket stays
+//! here.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::connection::roster::Seat;
 use crate::connection::stream::ClientStream;
-use crate::gather;
 
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -55,7 +54,7 @@ impl Wire {
     }
 }
 
-/// The client's socket as the `h2` crate sees it.
+/// The client's socket as the HTTP/2 connection sees it.
 #[derive(Debug)]
 pub(super) struct Io(pub(super) Rc<Wire>);
 
@@ -85,28 +84,11 @@ impl AsyncWrite for Io {
         self.0.with(|stream| stream.poll_write(cx, buf))
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut room: gather::Room = [MaybeUninit::uninit(); gather::SMALL];
-        let mut room = ReadBuf::uninit(&mut room);
-        self.0.with(|stream| match gather::together(bufs, &mut room) {
-            Some(buf) => stream.poll_write(cx, buf),
-            None => stream.poll_write_vectored(cx, bufs),
-        })
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.with(|stream| stream.poll_flush(cx))
     }
 
-    /// Never: how the connection ends is decided after `h2` has let go of it.
+    /// Never: see above.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

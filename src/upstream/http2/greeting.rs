@@ -1,15 +1,13 @@
 //! The first bytes that the app says on a connection, which tell whether it speaks HTTP/2.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::gather;
 use crate::upstream::Stream;
 
 /// What the app has said first.
@@ -78,22 +76,6 @@ impl AsyncRead for Greeting {
 impl AsyncWrite for Greeting {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut room: gather::Room = [MaybeUninit::uninit(); gather::SMALL];
-        match gather::together(bufs, &mut ReadBuf::uninit(&mut room)) {
-            Some(buf) => Pin::new(&mut self.stream).poll_write(cx, buf),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
